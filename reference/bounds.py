@@ -1,0 +1,118 @@
+"""A-priori error bounds of a map on given rows: what the judge divides errors by.
+
+``|error| <= u W + lambda Y + eta``: W from the bound arithmetic in units of the unit roundoff u, Y
+in units of lambda, which is the smallest subnormal eta, or the smallest normal where the
+implementation was measured to flush subnormal results.
+
+==========  =======================================================================
+weak        textbook shifted algorithm; recursive sums in float32 and float64,
+            pairwise sums in narrower formats (recursive bounds are vacuous there)
+pairwise    the same with pairwise sums everywhere
+strong      the cancellation-free formula with pairwise sums; in narrower formats it
+            is evaluated in float32 and rounded once at the end
+magnitude   K, the size of what the textbook formula adds up (P = L = 1, H = 0)
+==========  =======================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import formats, ops
+from .arithmetic.bounds import Bound, BoundArithmetic, Constants, Wide
+from .formats import Format
+from .ops.base import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Absolute error bounds, arrays of the map's output shape (long double)."""
+
+    weak: Wide
+    pairwise: Wide
+    strong: Wide
+    magnitude: Wide
+
+
+def constants(fmt: Format) -> dict[str, Constants]:
+    """The constants that each bound of a format is derived with."""
+    u = fmt.unit_roundoff
+    pairwise = Constants(u, exact_exp=fmt.is_narrow)
+    inner = min(u, formats.FORMATS["float32"].unit_roundoff)
+    return {
+        "weak": pairwise if fmt.is_narrow else Constants(u, recursive=True),
+        "pairwise": pairwise,
+        "strong": Constants(inner),
+        "magnitude": Constants(u).magnitude(),
+    }
+
+
+def evaluate(
+    op: str,
+    derivative: str,
+    argument: str,
+    inputs: Mapping[str, NDArray[Any]],
+    fmt: Format,
+    *,
+    flushes: bool = False,
+) -> Bounds:
+    """Bounds for every element of a map on rows of one length.
+
+    Parameters
+    ----------
+    op, derivative, argument, inputs, fmt
+        As for :func:`reference.oracle.evaluate`.
+    flushes : bool
+        The implementation flushes (some) subnormal results: lambda is the smallest normal.
+
+    Returns
+    -------
+    Bounds
+        Meaningful where the reference is finite. Rows with +inf or without a finite logit have
+        exact answers and get two roundings of their value.
+    """
+    map_ = ops.get(op).maps[derivative, argument]
+    batch = Batch(inputs)
+    chosen = constants(fmt)
+    threshold = np.longdouble(fmt.smallest_normal if flushes else fmt.smallest_subnormal)
+    eta = np.longdouble(fmt.smallest_subnormal)
+
+    def absolute(bound: Bound, u: float) -> Wide:
+        return np.longdouble(u) * bound.e + threshold * bound.y + eta
+
+    with np.errstate(all="ignore"):
+        u = fmt.unit_roundoff
+        pairwise = map_.textbook(BoundArithmetic(chosen["pairwise"]), batch)
+        weak = pairwise
+        if chosen["weak"] != chosen["pairwise"]:
+            weak = map_.textbook(BoundArithmetic(chosen["weak"]), batch)
+        strong = map_.formula(BoundArithmetic(chosen["strong"]), batch)
+        size = map_.textbook(BoundArithmetic(chosen["magnitude"]), batch).e
+        strong_bound = absolute(strong, chosen["strong"].unit_roundoff)
+        if fmt.is_narrow:
+            strong_bound = strong_bound + np.longdouble(u) * np.abs(strong.v)
+        bounds = Bounds(absolute(weak, u), absolute(pairwise, u), strong_bound, size)
+        return _irregular(bounds, batch, u, eta)
+
+
+def _irregular(bounds: Bounds, batch: Batch, u: float, eta: Any) -> Bounds:
+    """Rows that the formula does not cover have exact answers: at most g sums of few terms."""
+    if batch.regular.all():
+        return bounds
+    scale = np.ones((batch.rows, 1), np.longdouble)
+    if "g" in batch.inputs:
+        scale = scale * np.abs(batch.g).sum(axis=1, keepdims=True)
+    if "target" in batch.inputs:
+        scale = scale * (1 + np.abs(batch.target).sum(axis=1, keepdims=True))
+    exact = 2 * np.longdouble(u) * batch.n * scale + eta
+    rows = batch.regular[:, None]
+    weak, pairwise, strong, size = (
+        np.where(rows, b, exact if k < 3 else scale)
+        for k, b in enumerate((bounds.weak, bounds.pairwise, bounds.strong, bounds.magnitude))
+    )
+    return Bounds(weak, pairwise, strong, size)

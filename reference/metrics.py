@@ -1,0 +1,138 @@
+"""Metrics of results against references: pure functions.
+
+ULP error of a result y against the exact real r (not its rounding)::
+
+    |y' - r'| / ulp(r'),   ulp(r) = 2^(clamp(floor(log2 |r|), emin, emax) - p + 1)
+
+with both sides clamped to +-2^(emax + 1), which is also what an infinity counts as; r = 0 uses the
+smallest subnormal. The metric is total: NaN where NaN is right scores 0, a one-sided NaN scores
+infinity, and an undefined reference scores 0 whatever the result.
+
+Correctly rounded is equality with RN(r), decided on integers: the predecessor of 1/2 is half an ulp
+from 1/2 and wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bounds import Bounds
+from .formats import F64, I64
+from .ops.base import NEG_INF, POS_INF, ZERO
+from .oracle import References
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Element by element, of the shape of the references.
+
+    Attributes
+    ----------
+    ulp : ndarray of float64
+        ULP error; infinite for a one-sided NaN.
+    exponent : ndarray of int64
+        log2 of the ulp that errors are counted in.
+    correct : ndarray of bool
+        Correctly rounded (undefined elements count as correct).
+    nan : ndarray of bool
+        NaN on one side only.
+    infinite : ndarray of bool
+        An infinity against a finite rounding, or the other way round.
+    sign : ndarray of bool
+        Non-zero result of the wrong sign.
+    zero_sign : ndarray of bool
+        A zero with the other sign than the correctly rounded zero.
+    lost : ndarray of bool
+        The result is zero, the correctly rounded one is not.
+    """
+
+    ulp: F64
+    exponent: I64
+    correct: Mask
+    nan: Mask
+    infinite: Mask
+    sign: Mask
+    zero_sign: Mask
+    lost: Mask
+
+    def ratio(self, bound: NDArray[np.longdouble]) -> F64:
+        """Test ratio: error divided by an absolute bound (infinite where the ULP error is)."""
+        with np.errstate(all="ignore"):
+            error = np.ldexp(self.ulp.astype(np.longdouble), self.exponent.astype(np.int32))
+            ratio = error / bound
+        return np.where(self.ulp == 0, 0.0, ratio).astype(np.float64)
+
+    def absolute(self) -> NDArray[np.longdouble]:
+        """The absolute error."""
+        with np.errstate(over="ignore"):
+            return np.ldexp(self.ulp.astype(np.longdouble), self.exponent.astype(np.int32))
+
+
+def errors(result: F64, refs: References) -> Errors:
+    """Measure results (format values, as float64) against references of the same shape."""
+    fmt = refs.format
+    result = np.asarray(result, np.float64)
+    if result.shape != refs.shape:
+        raise ValueError(f"result of shape {result.shape} against references of {refs.shape}")
+    limit_exponent = fmt.emax + 2  # 0.5 * 2^(emax + 2) is the clamp
+    hi, lo, exponent = refs.hi, refs.lo, refs.exponent
+    infinite = np.isin(refs.codes, (POS_INF, NEG_INF))
+    over = (exponent >= limit_exponent) | infinite
+    sign = np.where(refs.codes == NEG_INF, -1.0, np.where(infinite, 1.0, np.sign(hi)))
+    hi = np.where(over, sign * 0.5, hi)
+    lo = np.where(over, 0.0, lo)
+    exponent = np.where(over, limit_exponent, exponent)
+
+    leading = exponent - 1 - ((np.abs(hi) == 0.5) & (lo * hi < 0))
+    leading = np.where(hi == 0, fmt.emin, leading)
+    quantum = np.clip(leading, fmt.emin, fmt.emax) - fmt.precision + 1
+
+    shift = np.clip(exponent - quantum, -4000, 4000).astype(np.int32)
+    with np.errstate(all="ignore"):
+        finite_result = np.isfinite(result)
+        in_ulps = np.ldexp(np.where(finite_result, result, 0.0), -quantum.astype(np.int32))
+        clamp = np.ldexp(1.0, (fmt.emax + 1 - quantum).astype(np.int32))
+        in_ulps = np.where(np.isinf(result), np.sign(result) * clamp, in_ulps)
+        ulp = np.abs((in_ulps - np.ldexp(hi, shift)) - np.ldexp(lo, shift))
+
+    result_nan = np.isnan(result)
+    expected_nan = refs.nan
+    if not fmt.has_infinity:
+        expected_nan = expected_nan | (np.isnan(refs.rounded()) & ~refs.undefined)
+    one_sided = (result_nan != expected_nan) & ~refs.undefined
+    ulp = np.where(result_nan & expected_nan, 0.0, ulp)
+    ulp = np.where(one_sided, np.inf, ulp)
+    ulp = np.where(refs.undefined, 0.0, ulp)
+
+    rounded = refs.rounded()
+    judged = ~(refs.undefined | result_nan | expected_nan)
+    zero_known = (rounded == 0) & (refs.codes != ZERO)
+    return Errors(
+        ulp=ulp,
+        exponent=quantum.astype(np.int64),
+        correct=(result == rounded) | (result_nan & expected_nan) | refs.undefined,
+        nan=one_sided,
+        infinite=judged & (np.isinf(result) != np.isinf(rounded)),
+        sign=judged & (result != 0) & (result * np.sign(hi) < 0),
+        zero_sign=judged
+        & (result == 0)
+        & zero_known
+        & (np.signbit(result) != np.signbit(rounded)),
+        lost=judged & (result == 0) & (rounded != 0),
+    )
+
+
+def normwise(errors_: Errors, refs: References, bounds: Bounds) -> F64:
+    """max_i |y_i - r_i| / max_i max(|r_i|, K_i) for each row: the share of digits that is right."""
+    usable = refs.finite
+    with np.errstate(all="ignore"):
+        exponent = np.clip(refs.exponent, -16000, 16000).astype(np.int32)
+        size = np.abs(np.ldexp(refs.hi.astype(np.longdouble), exponent))
+        scale = np.where(usable, np.maximum(size, bounds.magnitude), 0).max(axis=1, initial=0)
+        worst = np.where(usable, errors_.absolute(), 0).max(axis=1, initial=0)
+        return np.where(worst == 0, 0.0, worst / scale).astype(np.float64)

@@ -1,0 +1,315 @@
+"""What an operator is made of, and the row of logits that most of them start from.
+
+An :class:`Op` is a table of maps, one per derivative and argument. A :class:`Map` says the same
+thing several times, so that the sayings can be held against each other:
+
+definition
+    the textbook, a few lines of mpmath: the specification. Naive, hence usable only at a precision
+    that outweighs its cancellation.
+formula
+    the same map, cancellation-free, over the arithmetic interface: what the oracle evaluates, and
+    the source of the strong error bound.
+textbook
+    the shifted algorithm that a sound implementation uses, over the bound arithmetic: the source
+    of the weak error bound.
+settle
+    every element whose value needs no evaluation: rational results, limits at infinity, NaN.
+
+Notation: x logits of one row, m = max x, d = x - m, e = exp(d), S = sum e = 1 + t, s = e / S,
+l = log_softmax(x), g the cotangent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arithmetic.base import F64, Mask
+from ..arithmetic.bounds import Bound, BoundArithmetic
+
+FORMULA, ZERO, EXACT, POS_INF, NEG_INF, NAN, UNDEFINED = range(7)
+"""How an element is settled: evaluate the formula, or a value known without evaluation."""
+
+
+@dataclass(eq=False)
+class Settled:
+    """Codes of every element, and the rational values behind ``EXACT``."""
+
+    codes: NDArray[np.uint8]
+    fractions: dict[tuple[int, int], Fraction] = field(default_factory=dict)
+
+    @classmethod
+    def formula(cls, shape: tuple[int, int]) -> Settled:
+        return cls(np.full(shape, FORMULA, np.uint8))
+
+    def exact(self, row: int, index: int, value: Fraction) -> None:
+        if value == 0:
+            self.codes[row, index] = ZERO
+        else:
+            self.codes[row, index] = EXACT
+            self.fractions[row, index] = value
+
+
+class Batch:
+    """Rows of one length with their parameters, as float64 arrays.
+
+    Parameters
+    ----------
+    inputs : mapping of str to ndarray
+        ``x`` of shape (B, n) always; ``target`` (B, n), ``label`` (B,), ``g`` (B, n) or (B,).
+    """
+
+    def __init__(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        self.inputs = dict(inputs)
+        self.x: F64 = np.asarray(inputs["x"], np.float64)
+        if self.x.ndim != 2:
+            raise ValueError(f"x must have shape (rows, classes), not {self.x.shape}")
+        self.rows, self.n = self.x.shape
+
+    @cached_property
+    def g(self) -> F64:
+        """The cotangent, (B, n), or (B, 1) for ops with one result per row."""
+        g = np.asarray(self.inputs["g"], np.float64)
+        return g.reshape(self.rows, -1)
+
+    @cached_property
+    def target(self) -> F64:
+        """Soft targets; a label becomes its one-hot row."""
+        if "label" in self.inputs:
+            label = np.asarray(self.inputs["label"], np.int64).reshape(self.rows)
+            if self.rows and (label.min() < 0 or label.max() >= self.n):
+                raise ValueError("label outside [0, classes)")
+            return (np.arange(self.n) == label[:, None]).astype(np.float64)
+        return np.asarray(self.inputs["target"], np.float64)
+
+    # ---------------------------------------------------------- what kind of row it is
+
+    @cached_property
+    def kept(self) -> Mask:
+        """Entries that are neither -inf nor special."""
+        return np.isfinite(self.x)
+
+    @cached_property
+    def count(self) -> NDArray[np.int64]:
+        """Finite entries per row."""
+        return self.kept.sum(axis=1)
+
+    @cached_property
+    def has_nan(self) -> Mask:
+        return np.isnan(self.x).any(axis=1)
+
+    @cached_property
+    def infinities(self) -> NDArray[np.int64]:
+        """+inf entries per row."""
+        return (self.x == np.inf).sum(axis=1)
+
+    @cached_property
+    def regular(self) -> Mask:
+        """Rows that the formula covers: no NaN, no +inf, something finite."""
+        return ~self.has_nan & (self.infinities == 0) & (self.count > 0)
+
+    @cached_property
+    def finite_x(self) -> F64:
+        """x with everything that is not finite replaced by the row's maximum (0 if none)."""
+        return np.where(self.kept, self.x, self.m)
+
+    @cached_property
+    def m(self) -> F64:
+        """The largest finite entry of each row, (B, 1); 0 where there is none."""
+        low = np.where(self.kept, self.x, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
+        return np.where(np.isfinite(low), low, 0.0)
+
+    @cached_property
+    def top(self) -> Mask:
+        """One-hot: the first finite entry that equals the maximum."""
+        is_max = self.kept & (self.x == self.m)
+        return is_max & (np.cumsum(is_max, axis=1) == 1)
+
+    @cached_property
+    def equal(self) -> Mask:
+        """Regular rows whose finite entries are all the same (a single one included)."""
+        same = (~self.kept | (self.x == self.m)).all(axis=1)
+        return self.regular & same
+
+    def inside(self, mask: Mask, columns: int) -> NDArray[np.intp]:
+        """Indices of rows where ``mask`` holds (``columns`` = 0 gives none)."""
+        return np.flatnonzero(mask) if columns else np.empty(0, np.intp)
+
+
+class Logits:
+    """The shifted row in an arithmetic: d, e, t, S, s and l, none of them by cancellation."""
+
+    def __init__(self, arithmetic: Any, batch: Batch) -> None:
+        self.a, self.batch = arithmetic, batch
+        self.zero = arithmetic.exact(np.zeros((1, 1)))
+        self.one = arithmetic.exact(np.ones((1, 1)))
+
+    @cached_property
+    def d(self) -> Any:
+        return self.a.difference(self.batch.finite_x, self.batch.m)
+
+    @cached_property
+    def e(self) -> Any:
+        return self.a.where(self.batch.kept, self.a.exp(self.d), self.zero)
+
+    @cached_property
+    def t(self) -> Any:
+        """The sum without the first maximum: never S - 1."""
+        return self.a.sum(self.a.where(self.batch.top, self.zero, self.e))
+
+    @cached_property
+    def S(self) -> Any:
+        return self.one + self.t
+
+    @cached_property
+    def s(self) -> Any:
+        return self.e / self.S
+
+    @cached_property
+    def l(self) -> Any:  # noqa: E743 - the contract's name
+        """d - log1p(t): both terms are <= 0."""
+        return self.d - self.a.log1p(self.t)
+
+
+class Textbook:
+    """The shifted row as a sound implementation computes it, in the bound arithmetic."""
+
+    def __init__(self, arithmetic: BoundArithmetic, batch: Batch) -> None:
+        self.a, self.batch = arithmetic, batch
+        self.zero = arithmetic.exact(np.zeros((1, 1)))
+
+    @cached_property
+    def d(self) -> Bound:
+        return self.a.difference(self.batch.finite_x, self.batch.m)
+
+    @cached_property
+    def e(self) -> Bound:
+        return self.a.where(self.batch.kept, self.a.exp(self.d), self.zero)
+
+    @cached_property
+    def log_sum(self) -> Bound:
+        return self.a.log(self.a.sum(self.e))
+
+    @cached_property
+    def l(self) -> Bound:  # noqa: E743 - the contract's name
+        return self.d - self.log_sum
+
+    @cached_property
+    def quotient(self) -> Bound:
+        """Softmax by e / S, as the forward op computes it."""
+        return self.e / self.a.sum(self.e)
+
+    @cached_property
+    def s(self) -> Bound:
+        """Softmax inside a derivative: the worse of e / S and exp(l)."""
+        by_log = self.a.where(self.batch.kept, self.a.exp(self.l), self.zero)
+        return self.a.worse(self.quotient, by_log)
+
+
+Formula = Callable[[Any, Batch], Any]
+
+
+@dataclass(frozen=True)
+class Map:
+    """One map of an op: its value, or a derivative with respect to one argument.
+
+    Attributes
+    ----------
+    definition : callable (mp, row) -> list of mpf
+        ``mp`` an mpmath context, ``row`` a mapping of the inputs of one row. Finite logits and
+        -inf only.
+    formula : callable (arithmetic, batch) -> numbers of shape (B, k)
+    textbook : callable (bound arithmetic, batch) -> Bound of shape (B, k)
+    settle : callable (batch) -> Settled
+    """
+
+    definition: Callable[[Any, Mapping[str, Any]], list[Any]]
+    formula: Formula
+    textbook: Callable[[BoundArithmetic, Batch], Bound]
+    settle: Callable[[Batch], Settled]
+
+
+@dataclass(frozen=True)
+class Op:
+    """A mathematical operator with a contract.
+
+    Attributes
+    ----------
+    name : str
+    inputs : tuple of str
+        Names of the inputs of one row, in the order of the signature.
+    differentiable : tuple of str
+        The arguments that derivatives are taken to.
+    per_row : bool
+        True where the result is one number per row.
+    maps : mapping of (derivative, argument) to Map
+        The value's argument is ``-``.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    differentiable: tuple[str, ...]
+    per_row: bool
+    maps: Mapping[tuple[str, str], Map]
+
+
+# ---------------------------------------------------------------- shared pieces of formulas
+
+
+def residual(row: Logits, values: F64) -> Any:
+    """v_i - s_i V with V = sum v, without cancellation that is not the mathematics' own.
+
+    The first maximum has s_i = 1 - c near 1 and takes c V - (V - v_i), the sum of the others being
+    exact; everywhere else s_i <= 1/2 and the plain form is safe.
+    """
+    a, top = row.a, row.batch.top
+    total = a.total(values)
+    rest = a.total(np.where(top, 0.0, values))
+    at_top = row.t / row.S * total - rest
+    return a.where(top, at_top, a.exact(values) - row.s * total)
+
+
+def exact_totals(values: F64) -> tuple[F64, Mask]:
+    """Correctly rounded row sums (:func:`math.fsum`), and where they are the exact sums."""
+    totals = np.array([math.fsum(row) for row in values])
+    rest = np.array([math.fsum([*row, -s]) for row, s in zip(values, totals, strict=True)])
+    return totals, rest == 0
+
+
+def fraction_total(values: F64) -> Fraction:
+    """The exact sum of float64 values."""
+    return sum((Fraction(float(v)) for v in values), Fraction(0))
+
+
+def mpf_row(mp: Any, values: Any) -> list[Any]:
+    """Float64 values as mpf, exactly."""
+    return [mp.mpf(float(v)) for v in values]
+
+
+def zero_products(x: F64, g: F64) -> NDArray[np.intp]:
+    """Where sum_j e^(x_j) (g_i - g_j) is exactly 0, for one row with two or more distinct logits.
+
+    By Lindemann and Weierstrass powers of e with distinct rational exponents are linearly
+    independent over the rationals, so the sum vanishes only if it does within every group of equal
+    logits: the groups have one common mean cotangent, and g_i is that mean.
+    """
+    keys, group = np.unique(x, return_inverse=True)
+    sums = np.bincount(group, weights=g, minlength=len(keys))
+    counts = np.bincount(group, minlength=len(keys))
+    means = sums / counts
+    scale = float(np.abs(g).max(initial=0.0))
+    if np.ptp(means) > 1e-9 * scale:
+        return np.empty(0, np.intp)
+    exact = {fraction_total(g[group == k]) / int(counts[k]) for k in range(len(keys))}
+    if len(exact) != 1:
+        return np.empty(0, np.intp)
+    mean = exact.pop()
+    candidate = np.flatnonzero(np.abs(g - float(mean)) <= 1e-9 * scale)
+    return np.array([i for i in candidate if Fraction(float(g[i])) == mean], np.intp)

@@ -1,0 +1,114 @@
+"""log_softmax: l_i = x_i - lse(x) = d_i - log1p(t), t the sum of e without the maximum.
+
+Both terms of the second form are <= 0, so nothing cancels, also for the top class, where
+l = -log1p(t).
+
+vjp to x: g_i - s_i G with G = sum g (:func:`reference.ops.base.residual`).
+
+Exact: a single kept logit gives 0; G = 0 gives g_i; equal logits give g_i - G / k. Everything else
+with two or more distinct logits is transcendental (log k too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ..arithmetic.bounds import Bound, BoundArithmetic
+from . import base
+from .base import NAN, NEG_INF, UNDEFINED, ZERO, Batch, Logits, Map, Op, Settled, Textbook
+from .softmax import define as softmax
+from .softmax import one_infinity
+
+# ---------------------------------------------------------------- value
+
+
+def define(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    x = base.mpf_row(mp, row["x"])
+    lse = mp.log(mp.fsum(mp.exp(v) for v in x))
+    return [v - lse for v in x]
+
+
+def formula(a: Any, b: Batch) -> Any:
+    return Logits(a, b).l
+
+
+def textbook(a: BoundArithmetic, b: Batch) -> Bound:
+    return Textbook(a, b).l
+
+
+def settle(b: Batch) -> Settled:
+    out = Settled.formula(b.x.shape)
+    out.codes[b.x == -np.inf] = NEG_INF
+    out.codes[(b.equal & (b.count == 1))[:, None] & b.kept] = ZERO
+    out.codes[b.infinities > 0] = NEG_INF
+    out.codes[(b.infinities > 0)[:, None] & (b.x == np.inf)] = UNDEFINED
+    for r, k in one_infinity(b):
+        out.codes[r, k] = ZERO
+    out.codes[(b.count == 0) & (b.infinities == 0)] = UNDEFINED
+    if b.n == 1:
+        out.codes[np.isinf(b.x)] = UNDEFINED
+    out.codes[b.has_nan] = NAN
+    return out
+
+
+# ---------------------------------------------------------------- vjp
+
+
+def define_vjp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    s, g = softmax(mp, row), base.mpf_row(mp, row["g"])
+    total = mp.fsum(g)
+    return [q - p * total for p, q in zip(s, g, strict=True)]
+
+
+def formula_vjp(a: Any, b: Batch) -> Any:
+    return base.residual(Logits(a, b), b.g)
+
+
+def textbook_vjp(a: BoundArithmetic, b: Batch) -> Bound:
+    g = a.exact(b.g)
+    return g - Textbook(a, b).s * a.sum(g)
+
+
+def settle_vjp(b: Batch) -> Settled:
+    out = Settled.formula(b.x.shape)
+    special = ~b.regular & ~b.has_nan
+    totals, exact = base.exact_totals(b.g)
+    for r in np.flatnonzero(b.regular | special):
+        g = [Fraction(float(v)) for v in b.g[r]] if _rational(b, int(r), totals, exact) else None
+        for i in np.flatnonzero(~b.kept[r]):
+            out.exact(int(r), int(i), Fraction(float(b.g[r, i])))
+        if g is None:
+            continue
+        share = sum(g, Fraction(0)) / max(int(b.count[r]), 1)
+        for i in np.flatnonzero(b.kept[r]):
+            out.exact(int(r), int(i), g[i] - share if b.regular[r] else g[i])
+    out.codes[special[:, None] & (b.x == np.inf)] = UNDEFINED
+    out.codes[special & (b.infinities == 0)] = UNDEFINED
+    for r, k in one_infinity(b):
+        rest = base.fraction_total(np.delete(b.g[r], k))
+        out.exact(r, k, -rest)
+    if b.n == 1:
+        out.codes[np.isinf(b.x)] = UNDEFINED
+    out.codes[b.has_nan] = NAN
+    return out
+
+
+def _rational(b: Batch, r: int, totals: Any, exact: Any) -> bool:
+    """Rows whose kept entries are rational: equal logits, G = 0, or a row with +inf."""
+    return bool(b.equal[r] or not b.regular[r] or (totals[r] == 0 and exact[r]))
+
+
+OP = Op(
+    name="log_softmax",
+    inputs=("x",),
+    differentiable=("x",),
+    per_row=False,
+    maps={
+        ("value", "-"): Map(define, formula, textbook, settle),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp),
+    },
+)

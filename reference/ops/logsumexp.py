@@ -1,0 +1,81 @@
+"""logsumexp: lse = log sum_j exp(x_j) = m + log1p(t), t the sum of e without the maximum.
+
+Near 0 the two terms cancel: that is the condition of the problem, not of the formula.
+
+vjp to x: g s_i.
+
+Exact: a single kept logit gives x; the vjp of equal logits is g / k. log k and everything else is
+transcendental.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ..arithmetic.bounds import Bound, BoundArithmetic
+from . import base, softmax
+from .base import NAN, NEG_INF, POS_INF, ZERO, Batch, Logits, Map, Op, Settled, Textbook
+
+# ---------------------------------------------------------------- value
+
+
+def define(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    return [mp.log(mp.fsum(mp.exp(v) for v in base.mpf_row(mp, row["x"])))]
+
+
+def formula(a: Any, b: Batch) -> Any:
+    return a.exact(b.m) + a.log1p(Logits(a, b).t)
+
+
+def textbook(a: BoundArithmetic, b: Batch) -> Bound:
+    return a.exact(b.m) + Textbook(a, b).log_sum
+
+
+def settle(b: Batch) -> Settled:
+    out = Settled.formula((b.rows, 1))
+    for r in np.flatnonzero(b.regular & (b.count == 1)):
+        out.exact(int(r), 0, Fraction(float(b.m[r, 0])))
+    out.codes[(b.count == 0)] = NEG_INF
+    out.codes[b.infinities > 0] = POS_INF
+    out.codes[b.has_nan] = NAN
+    return out
+
+
+# ---------------------------------------------------------------- vjp
+
+
+def define_vjp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    g = mp.mpf(float(np.asarray(row["g"]).reshape(())))
+    return [g * p for p in softmax.define(mp, row)]
+
+
+def formula_vjp(a: Any, b: Batch) -> Any:
+    return a.exact(b.g) * Logits(a, b).s
+
+
+def textbook_vjp(a: BoundArithmetic, b: Batch) -> Bound:
+    return a.exact(b.g) * Textbook(a, b).s
+
+
+def settle_vjp(b: Batch) -> Settled:
+    out = softmax.settle(b)
+    for (r, i), value in list(out.fractions.items()):
+        out.exact(r, i, value * Fraction(float(b.g[r, 0])))
+    out.codes[b.kept & b.regular[:, None] & (b.g == 0)] = ZERO
+    return out
+
+
+OP = Op(
+    name="logsumexp",
+    inputs=("x",),
+    differentiable=("x",),
+    per_row=True,
+    maps={
+        ("value", "-"): Map(define, formula, textbook, settle),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp),
+    },
+)

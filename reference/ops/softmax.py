@@ -1,0 +1,121 @@
+"""softmax: s_i = exp(x_i) / sum_j exp(x_j).
+
+vjp to x, cotangent g: s_i (g_i - <s, g>).
+
+Cancellation-free: with the first maximum's cotangent subtracted from all others,
+g_i - <s, g> = (g_i - g_top) - sum_j s_j (g_j - g_top); what still cancels there cancels in the
+mathematics, and the oracle raises its precision for it.
+
+Exact: all kept logits equal gives 1/k, and (g_i - mean g) / k. With two or more distinct logits the
+value is transcendental, and the vjp is so or 0 (:func:`reference.ops.base.zero_products`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ..arithmetic.bounds import Bound, BoundArithmetic
+from . import base
+from .base import NAN, UNDEFINED, ZERO, Batch, Logits, Map, Op, Settled, Textbook
+
+
+def settle_limits(b: Batch) -> Settled:
+    """Rows that no formula covers, with +inf entries left to the caller's rule.
+
+    NaN anywhere: NaN row. No finite entry and no +inf: undefined. -inf: 0.
+    """
+    out = Settled.formula(b.x.shape)
+    out.codes[(b.x == -np.inf)] = ZERO
+    out.codes[b.infinities > 0] = ZERO
+    out.codes[(b.infinities > 1)[:, None] & (b.x == np.inf)] = UNDEFINED
+    out.codes[(b.count == 0) & (b.infinities == 0)] = UNDEFINED
+    out.codes[b.has_nan] = NAN
+    if b.n == 1:
+        out.codes[np.isinf(b.x)] = UNDEFINED
+    return out
+
+
+def one_infinity(b: Batch) -> list[tuple[int, int]]:
+    """(row, index) of the +inf entry of rows of two or more with exactly one, and no NaN."""
+    if b.n < 2:
+        return []
+    rows = np.flatnonzero((b.infinities == 1) & ~b.has_nan)
+    return [(int(r), int(np.flatnonzero(b.x[r] == np.inf)[0])) for r in rows]
+
+
+# ---------------------------------------------------------------- value
+
+
+def define(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    e = [mp.exp(v) for v in base.mpf_row(mp, row["x"])]
+    total = mp.fsum(e)
+    return [v / total for v in e]
+
+
+def formula(a: Any, b: Batch) -> Any:
+    return Logits(a, b).s
+
+
+def textbook(a: BoundArithmetic, b: Batch) -> Bound:
+    return Textbook(a, b).quotient
+
+
+def settle(b: Batch) -> Settled:
+    out = settle_limits(b)
+    for r in np.flatnonzero(b.equal):
+        for i in np.flatnonzero(b.kept[r]):
+            out.exact(int(r), int(i), Fraction(1, int(b.count[r])))
+    for r, k in one_infinity(b):
+        out.exact(r, k, Fraction(1))
+    return out
+
+
+# ---------------------------------------------------------------- vjp
+
+
+def define_vjp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    s, g = define(mp, row), base.mpf_row(mp, row["g"])
+    mean = mp.fsum(p * q for p, q in zip(s, g, strict=True))
+    return [p * (q - mean) for p, q in zip(s, g, strict=True)]
+
+
+def formula_vjp(a: Any, b: Batch) -> Any:
+    row = Logits(a, b)
+    c = a.difference(b.g, (b.g * b.top).sum(axis=1, keepdims=True))
+    return row.s * (c - a.sum(row.s * c))
+
+
+def textbook_vjp(a: BoundArithmetic, b: Batch) -> Bound:
+    s, g = Textbook(a, b).s, a.exact(b.g)
+    return s * (g - a.sum(s * g))
+
+
+def settle_vjp(b: Batch) -> Settled:
+    out = settle_limits(b)
+    for r in np.flatnonzero(b.regular):
+        kept = np.flatnonzero(b.kept[r])
+        g = b.g[r][kept]
+        if b.equal[r]:
+            k = int(b.count[r])
+            mean = base.fraction_total(g) / k
+            for i, v in zip(kept, g, strict=True):
+                out.exact(int(r), int(i), (Fraction(float(v)) - mean) / k)
+        else:
+            out.codes[r, kept[base.zero_products(b.x[r][kept], g)]] = ZERO
+    return out
+
+
+OP = Op(
+    name="softmax",
+    inputs=("x",),
+    differentiable=("x",),
+    per_row=False,
+    maps={
+        ("value", "-"): Map(define, formula, textbook, settle),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp),
+    },
+)
