@@ -17,7 +17,7 @@ magnitude   K, the size of what the textbook formula adds up (P = L = 1, H = 0)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,19 @@ from .ops.base import Batch
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Absolute error bounds, arrays of the map's output shape (long double)."""
+    """Absolute error bounds, arrays of the map's output shape (long double).
+
+    ``roundoff`` is the weak bound without its underflow terms: u W alone.
+    """
 
     weak: Wide
     pairwise: Wide
     strong: Wide
     magnitude: Wide
+    roundoff: Wide
+
+    def __getitem__(self, rows: Any) -> Bounds:
+        return Bounds(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 def constants(fmt: Format) -> dict[str, Constants]:
@@ -96,7 +103,8 @@ def evaluate(
         strong_bound = absolute(strong, chosen["strong"].unit_roundoff)
         if fmt.is_narrow:
             strong_bound = strong_bound + np.longdouble(u) * np.abs(strong.v)
-        bounds = Bounds(absolute(weak, u), absolute(pairwise, u), strong_bound, size)
+        roundoff = np.longdouble(u) * weak.e
+        bounds = Bounds(absolute(weak, u), absolute(pairwise, u), strong_bound, size, roundoff)
         return _irregular(bounds, batch, u, eta)
 
 
@@ -111,8 +119,10 @@ def _irregular(bounds: Bounds, batch: Batch, u: float, eta: Any) -> Bounds:
         scale = scale * (1 + np.abs(batch.target).sum(axis=1, keepdims=True))
     exact = 2 * np.longdouble(u) * batch.n * scale + eta
     rows = batch.regular[:, None]
-    weak, pairwise, strong, size = (
-        np.where(rows, b, exact if k < 3 else scale)
-        for k, b in enumerate((bounds.weak, bounds.pairwise, bounds.strong, bounds.magnitude))
+    return Bounds(
+        weak=np.where(rows, bounds.weak, exact),
+        pairwise=np.where(rows, bounds.pairwise, exact),
+        strong=np.where(rows, bounds.strong, exact),
+        magnitude=np.where(rows, bounds.magnitude, scale),
+        roundoff=np.where(rows, bounds.roundoff, exact - eta),
     )
-    return Bounds(weak, pairwise, strong, size)

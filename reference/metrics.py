@@ -127,12 +127,79 @@ def errors(result: F64, refs: References) -> Errors:
     )
 
 
-def normwise(errors_: Errors, refs: References, bounds: Bounds) -> F64:
-    """max_i |y_i - r_i| / max_i max(|r_i|, K_i) for each row: the share of digits that is right."""
-    usable = refs.finite
+def normwise(errors_: Errors, refs: References, bounds: Bounds, usable: Mask) -> F64:
+    """max_i |y_i - r_i| / max_i max(|r_i|, K_i) for each row, over the usable elements."""
     with np.errstate(all="ignore"):
-        exponent = np.clip(refs.exponent, -16000, 16000).astype(np.int32)
-        size = np.abs(np.ldexp(refs.hi.astype(np.longdouble), exponent))
+        size = magnitudes(refs)
         scale = np.where(usable, np.maximum(size, bounds.magnitude), 0).max(axis=1, initial=0)
         worst = np.where(usable, errors_.absolute(), 0).max(axis=1, initial=0)
         return np.where(worst == 0, 0.0, worst / scale).astype(np.float64)
+
+
+def magnitudes(refs: References) -> NDArray[np.longdouble]:
+    """|r| as long double; 0 far below every format's range."""
+    exponent = np.clip(refs.exponent, -16000, 16000).astype(np.int32)
+    with np.errstate(all="ignore"):
+        return np.abs(np.ldexp(refs.hi.astype(np.longdouble), exponent))
+
+
+# ---------------------------------------------------------------- underflow
+
+
+@dataclass(frozen=True)
+class Underflow:
+    """How an implementation's results leave the normal range, measured on a gap ladder.
+
+    Attributes
+    ----------
+    policy : str
+        ``gradual``: nothing above the smallest subnormal eta was lost. ``partial``: some
+        subnormal results came back, others were lost. ``flush``: no subnormal result came back.
+        ``premature``: normal results were lost, a defect. ``none``: the ladder has no result in
+        the subnormal range that the error bound obliges to be non-zero.
+    lost_up_to : float
+        Z, the largest exact magnitude that came back as 0.
+    last_nonzero : float
+        The smallest non-zero result.
+    """
+
+    policy: str
+    lost_up_to: float
+    last_nonzero: float
+
+    @property
+    def flushes(self) -> bool:
+        """Results below the smallest normal may be 0: lambda is the smallest normal."""
+        return self.policy in ("flush", "partial")
+
+
+def underflow(result: F64, refs: References, bounds: Bounds) -> Underflow:
+    """Measure the underflow policy from results on a gap ladder (arrays of equal shape)."""
+    fmt = refs.format
+    size = magnitudes(refs)
+    # Only results that the rounding errors allowed by the weak bound cannot cancel to 0.
+    obliged = refs.finite & (refs.codes != ZERO) & (bounds.roundoff < size / 2)
+    zero = obliged & (result == 0)
+    nonzero = obliged & (result != 0) & np.isfinite(result)
+    subnormal = nonzero & (np.abs(result) < fmt.smallest_normal)
+    last = float(np.abs(result[nonzero]).min(initial=np.inf))
+    lost = float(size[zero].max(initial=0))
+    if not (obliged & (size < fmt.smallest_normal)).any() and lost < fmt.smallest_normal:
+        return Underflow("none", lost, last)
+    if lost <= fmt.smallest_subnormal:
+        return Underflow("gradual", lost, last)
+    slack = (bounds.roundoff[zero] / size[zero]).max(initial=0)
+    if lost >= fmt.smallest_normal * (1 + float(slack)):
+        return Underflow("premature", lost, last)
+    return Underflow("partial" if subnormal.any() else "flush", lost, last)
+
+
+def explained(result: F64, refs: References, bounds: Bounds, policy: Underflow) -> Mask:
+    """Zeros that the measured underflow policy explains: they do not count against a grade."""
+    if not policy.flushes:
+        return np.zeros(refs.shape, bool)
+    size = magnitudes(refs)
+    with np.errstate(all="ignore"):
+        slack = 1 + bounds.roundoff / size
+    small = size < refs.format.smallest_normal * np.where(np.isfinite(slack), slack, 1)
+    return np.asarray((result == 0) & refs.finite & (refs.codes != ZERO) & small)

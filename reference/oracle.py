@@ -182,7 +182,8 @@ class _Output:
         self.lo = np.zeros(self.codes.shape)
         self.exponent = np.zeros(self.codes.shape, np.int64)
         for index, value in settled.fractions.items():
-            self._store(index, *expand_fraction(value))
+            if self.codes[index] == EXACT:
+                self._store(index, *expand_fraction(value))
 
     def _store(self, index: tuple[int, int], hi: float, lo: float, exponent: int) -> None:
         self.hi[index], self.lo[index], self.exponent[index] = hi, lo, exponent
@@ -201,6 +202,23 @@ class _Output:
 
     def references(self) -> References:
         return References(self.hi, self.lo, self.exponent, self.codes, self.format)
+
+
+def round_element(refs: References, row: int, index: int) -> float:
+    """The correctly rounded value of one element by scalar integer arithmetic.
+
+    The same as :meth:`References.rounded`, by another way: for checks of one by the other.
+    """
+    code = int(refs.codes[row, index])
+    if code not in (FORMULA, EXACT):
+        special = {ZERO: 0.0, POS_INF: math.inf, NEG_INF: -math.inf}
+        return special.get(code, math.nan)
+    man = int(math.ldexp(float(refs.hi[row, index]), 53))
+    lo = float(refs.lo[row, index])
+    sticky = (lo > 0) - (lo < 0)
+    return formats.round_integer(
+        refs.format, man, int(refs.exponent[row, index]) - 53, sticky
+    )
 
 
 def decided(fmt: Format, mid: Any, rad: Any) -> bool:
@@ -250,7 +268,7 @@ def _expand(man: int, exp: int, sticky: int) -> tuple[float, float, int]:
     if abs(scaled) == 1.0:
         scaled, lo, exponent = scaled / 2, lo / 2, exponent + 1
     if lo == 0 and (rest or sticky):
-        lo = math.copysign(5e-324, rest or sticky)
+        lo = 5e-324 if (rest or sticky) > 0 else -5e-324
     return scaled, lo, max(-_FAR, min(_FAR, exponent))
 
 
@@ -274,7 +292,8 @@ def decimal(
     names = {ZERO: "0", POS_INF: "inf", NEG_INF: "-inf", NAN: "nan", UNDEFINED: "undefined"}
     out = [[names.get(int(c), "") for c in row] for row in settled.codes]
     for (r, i), value in settled.fractions.items():
-        out[r][i] = _fraction_text(value, digits)
+        if settled.codes[r, i] == EXACT:
+            out[r][i] = _fraction_text(value, digits)
     needed = int(digits * 3.33) + batch.n.bit_length() + 40
     cap = max_bits or max(MAX_BITS, 4 * needed)
     for r in np.flatnonzero((settled.codes == FORMULA).any(axis=1)):

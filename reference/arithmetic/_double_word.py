@@ -40,6 +40,7 @@ from ._tables import (
     STEPS,
     tables,
 )
+from .base import Mask
 
 U = 2.0**-53
 """Unit roundoff of float64."""
@@ -54,16 +55,16 @@ MUL = 8 * U * U
 DIV = 16 * U * U
 """Bound of :func:`div`: theorem 7.1 of Joldes, Muller, Popescu has 15 u^2 + 56 u^3."""
 
-EXP = 2.0**-97
-"""Bound of :func:`exp`; derived there (2^-97.9)."""
+EXP = 2.0**-98
+"""Bound of :func:`exp`; derived there (2^-98.3)."""
 
-SMALL = 2.0**-99
+SMALL = 2.0**-100
 """Bound of :func:`expm1_small`; derived there."""
 
 EXPM1 = 2.0**-95
 """Bound of :func:`expm1`; derived there."""
 
-PHI = 2.0**-92
+PHI = 2.0**-85
 """Bound of :func:`phi`; derived there."""
 
 LOG = 2.0**-98
@@ -75,14 +76,13 @@ SMALL_LIMIT = 0.35
 REDUCE_LIMIT = 709.0
 """Beyond this |N| reaches 2^24 and the argument is reduced by :func:`_reduce_far`."""
 
-_MAGIC = 6755399441055744.0
+MAGIC = 6755399441055744.0
 """1.5 * 2^52: adding it rounds to an integer and leaves that integer in the low bits."""
 
-_MAGIC_BITS = int(np.float64(_MAGIC).view(np.int64))
+MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
 
 _LOW_6 = float(Fraction(1, 6) - Fraction(1 / 6))
-_LOW_24 = float(Fraction(1, 24) - Fraction(1 / 24))
-"""What the float64 numbers 1/6 and 1/24 leave of the fractions."""
+"""What the float64 number 1/6 leaves of the fraction."""
 
 
 def total_bound(levels: int) -> float:
@@ -113,7 +113,7 @@ def div(xh: Array, xl: Array, yh: Array, yl: Array) -> Pair:
     return fast_two_sum(q, ((xh - rh) + (xl - rl)) / yh)
 
 
-def total(high: Array, low: Array, axis_length: int) -> Pair:
+def total(high: Array, low: Array) -> Pair:
     """Return the sums over the *first* axis, within ``total_bound(levels)`` of sum |x|.
 
     The class axis is halved ceil(log2 n) = H times. A node adds two nodes: s = RN(ha + hb) with
@@ -124,8 +124,7 @@ def total(high: Array, low: Array, axis_length: int) -> Pair:
     u L_(m-1) + u L_m <= (2 m + 1) u^2 X. Summed: (H^2 + 2 H) u^2 X; (H + 2)^2 leaves 4 u^2 X for
     the terms of higher order, which are below 10 H^3 u^3 X. The final two_sum is exact.
     """
-    h, low = np.moveaxis(high, -1, 0), np.moveaxis(low, -1, 0)
-    count = axis_length
+    h, count = high, len(high)
     while count > 1:
         half = (count + 1) // 2
         rest = count - half
@@ -139,7 +138,7 @@ def total(high: Array, low: Array, axis_length: int) -> Pair:
 
 
 def reduce(dh: Array, dl: Array) -> tuple[Array, Array, Array]:
-    """Return (rh, rl, N): d = N ln 2 / 2^B + r with |r| < 2^-15.5, and N as bits of ``_MAGIC + N``.
+    """Return (rh, rl, N): d = N ln 2 / 2^B + r with |r| < 2^-15.5, and N as bits of ``MAGIC + N``.
 
     L = ln 2 / 2^B = L1 + L2 + L3 + (below 2^-125). |N| < 2^24 because |d| <= ``REDUCE_LIMIT``.
     N = rint(dh / L) up to a rounding of the quotient, so |dh - N L| <= L/2 (1 + 2^-27). N L1 is
@@ -153,8 +152,8 @@ def reduce(dh: Array, dl: Array) -> tuple[Array, Array, Array]:
     and, as these terms are proportional to N, at most 2^-104.5 |d|; for N = 0 it is 0. The last
     two_sum is exact and normalises: |rl| <= u |rh|.
     """
-    shifted = dh * PER_STEP + _MAGIC
-    n = shifted - _MAGIC
+    shifted = dh * PER_STEP + MAGIC
+    n = shifted - MAGIC
     s, e = two_sum(dh - n * STEP_1, n * -STEP_2)
     if dl.any():
         s, e2 = two_sum(s, dl)
@@ -194,8 +193,8 @@ def exp(dh: Array, dl: Array) -> tuple[Array, Array, IntArray]:
     series cut at r^7/5040 and products of rl left out: below 2^-110; c = r^3/6 < 2^-49.1 carries
     rh^2 rounded, two products, the rounded polynomial (coefficient and sum): 5.1 u c < 2^-99.8;
     sums in ``low``, the last of which reaches c: 1.1 u c < 2^-102; r itself 2^-100.4; T 2^-106;
-    T rh exact as a pair; T low and the two sums that reach it: 3.1 u 2^-49.1 2^0.5 / 2^-0.5
-    < 2^-99.4; six roundings of terms below u: 6 u^2 < 2^-103. Together below 2^-97.8.
+    T rh exact as a pair; T low and the two sums that reach it: 3.1 u 2^-49.1 < 2^-100.4;
+    six roundings of terms below u: 6 u^2 < 2^-103. Together below 2^-98.3.
     """
     table = tables()
     far = np.abs(dh) > REDUCE_LIMIT
@@ -207,7 +206,7 @@ def exp(dh: Array, dl: Array) -> tuple[Array, Array, IntArray]:
     rh, rl, shifted = reduce(dh, dl)
     bits = shifted.view(np.int64) + (STEPS // 2)
     index = (bits & (STEPS - 1)) + PAD
-    k = (bits >> BITS) - (_MAGIC_BITS >> BITS)
+    k = (bits >> BITS) - (MAGIC_BITS >> BITS)
     if extra is not None:
         k += extra
     qh, ql = two_square(rh)
@@ -231,37 +230,40 @@ def scale(h: Array, low: Array, k: IntArray) -> Pair:
 
 
 def _phi_reduced(rh: Array, rl: Array) -> Pair:
-    """Return phi(r) = e^r - 1 - r for |r| < 2^-15.5, within 2^-100.
+    """Return phi(r) = e^r - 1 - r for |r| < 2^-15.52, within 2^-85.5.
 
-    phi(r) = r^2 (1/2 + r (1/6 + r (1/24 + w))), w = r (1/120 + r/720 + r^2/5040 + r^3/40320) in
-    float64, the rest in double-word arithmetic. Errors relative to 1/2: series 2^-119; w within
-    5 u, which enters with r^2: 2 * 2^-31 * 5 u * 2^-15.5 / 120 < 2^-103; its sum with 1/24
-    3 u^2 r^2; the two Horner steps 11 u^2 r + 3 u^2 each. Then two products of 7 u^2:
-    (14 + 3 + 1) u^2 + 2^-103 < 2^-101.
+    phi(r) = r^2 g, g = 1/2 + r (1/6 + w), w = r v, v = 1/24 + r/120 + ... + r^4/40320 in float64.
+    v is within 2.1 u (its first coefficient and its last sum), w within 4.1 u (the product, and
+    rl v left out); |w| < 2^-20.1, so the error of r w is below 2^-86.6, relative to g = 1/2 below
+    2^-85.6. The series (2^-119) and the double-word operations (below 25 u^2 together) add less
+    than 2^-101. Relative to r, which is what matters for e^r - 1, that is 2^-102.
     """
-    w = rh * (1 / 120 + rh * (1 / 720 + rh * (1 / 5040 + rh * (1 / 40320))))
-    zero = np.zeros_like(rh)
-    gh, gl = add(w, zero, zero + 1 / 24, zero + _LOW_24)
-    gh, gl = mul(gh, gl, rh, rl)
-    gh, gl = add(gh, gl, zero + 1 / 6, zero + _LOW_6)
-    gh, gl = mul(gh, gl, rh, rl)
-    gh, gl = add(gh, gl, zero + 0.5, zero)
-    qh, ql = mul(rh, rl, rh, rl)
-    return mul(qh, ql, gh, gl)
+    v = 1 / 24 + rh * (1 / 120 + rh * (1 / 720 + rh * (1 / 5040 + rh * (1 / 40320))))
+    w = rh * v
+    gh = 1 / 6 + w
+    gl = (w - (gh - 1 / 6)) + _LOW_6
+    fh, fl = two_prod(gh, rh)
+    fl = fl + (gh * rl + gl * rh)
+    gh = 0.5 + fh
+    gl = (fh - (gh - 0.5)) + fl
+    qh, ql = two_square(rh)
+    ql = ql + 2.0 * (rh * rl)
+    ph, pl = two_prod(qh, gh)
+    return fast_two_sum(ph, pl + (qh * gl + ql * gh))
 
 
 def expm1_small(dh: Array, dl: Array) -> Pair:
     """Return e^d - 1 for |d| <= ``SMALL_LIMIT``, within ``SMALL``.
 
-    e^d - 1 = M + T p with M = T - 1 from the table and p = r + phi(r). p is within 2^-100 r / 2
-    + 4 u^2 of itself, and r within 2^-104.5 of d. For N = 0 nothing else happens (M = 0, T = 1):
-    5 u^2. Otherwise |M| >= L and |T p| <= 0.51 L 1.02, so that |M + T p| >= 0.47 |M| and
-    |d| <= 1.25 |e^d - 1|: error <= 2^-104.2 (r) + [(7 + 4 + 1 + 1) u^2 |T p| + 2^-106 |M|]
-    / 0.47 |M| + 4 u^2 < 2^-104.2 + (16 + 4) u^2 + 2^-105 < 2^-101.
+    e^d - 1 = M + T p with M = T - 1 from the table and p = r + phi(r), which is within 2^-102 +
+    4 u^2. For N = 0, M = 0 and T = 1: the product and the sum add 12 u^2, together below 2^-101.
+    Otherwise |M| >= 0.99 L and |T p| <= 0.52 |M|, so that |M + T p| >= 0.47 |M| and
+    |d| <= 1.25 |e^d - 1|. The error of r is 2^-104.5 |d|. Relative to the result:
+    2^-104.1 + 1.11 (2^-102 + 12 u^2) + 2.2 2^-106 + 4 u^2 < 2^-100.3.
     """
     table = tables()
     rh, rl, shifted = reduce(dh, dl)
-    index = shifted.view(np.int64) - (_MAGIC_BITS - STEPS // 2 - PAD)
+    index = shifted.view(np.int64) - (MAGIC_BITS - STEPS // 2 - PAD)
     ph, pl = add(rh, rl, *_phi_reduced(rh, rl))
     ph, pl = mul(ph, pl, table.power_high.take(index), table.power_low.take(index))
     return add(table.minus_one_high.take(index), table.minus_one_low.take(index), ph, pl)
@@ -286,13 +288,14 @@ def expm1(dh: Array, dl: Array) -> Pair:
 def phi(ch: Array, cl: Array) -> Pair:
     """Return e^c - 1 - c for |c| <= 600, within ``PHI``.
 
-    Up to ``SMALL_LIMIT``: phi(c) = Q + M r + T phi(r), with Q = T - 1 - j L from the table.
-    For N = 0 that is phi(r), 2^-100. Otherwise a = |N| L >= 2 |r| (1 - 2^-26), phi(c) >= 0.44 c^2
-    >= 0.11 a^2, |Q| <= 0.57 a^2, |M r| <= 0.6 a^2, |T phi(r)| <= 0.19 a^2. An error of 2^-104.5 a
-    in r enters through M + phi'(r) T <= 1.9 a: 2^-100.3. The products are within 8 u^2 and 16 u^2,
-    the sums within 4 u^2 of terms that add up to 1.4 a^2: (0.6 * 8 + 0.19 * 16 + 8 * 1.4) u^2
-    / 0.11 < 2^-98. Together below 2^-97.
-    Beyond: expm1(c) - c, where (e^c EXP + 8 u^2 (|e^c - 1| + |c|)) / phi(c) is largest at c = 0.35: 20.6 EXP + 90 u^2 < 2^-92.5.
+    Up to ``SMALL_LIMIT``: phi(c) = Q + M r + T phi(r), with Q = T - 1 - N L from the table.
+    For N = 0 that is phi(r), 2^-85.5. Otherwise let a = |N| L >= 2 |r| (1 - 2^-26). Then
+    T phi(r) <= 1.01 phi(c), because |r| <= |c|; phi(c) >= 0.11 a^2, |Q| <= 0.57 a^2 and
+    |M r| <= 0.6 a^2. An error of 2^-104.5 a in r enters through |M + phi'(r) T| <= 1.9 a, which is
+    2^-100 phi(c); products (8 and 16 u^2), sums (4 u^2) and the table (2^-106) cost less than
+    (0.6 * 8 + 0.19 * 16 + 1.4 * 9) u^2 / 0.11 < 2^-98. Together below 2^-85.4.
+    Beyond: (e^c) - 1 - c, whose error (e^c EXP + 8 u^2 (|e^c - 1| + |c|)) / phi(c) is largest at
+    c = 0.35: 20.6 EXP + 90 u^2 < 2^-92.
     """
     small = np.abs(ch) <= SMALL_LIMIT
     if small.all():
@@ -308,7 +311,7 @@ def phi(ch: Array, cl: Array) -> Pair:
 def _phi_small(ch: Array, cl: Array) -> Pair:
     table = tables()
     rh, rl, shifted = reduce(ch, cl)
-    index = shifted.view(np.int64) - (_MAGIC_BITS - STEPS // 2 - PAD)
+    index = shifted.view(np.int64) - (MAGIC_BITS - STEPS // 2 - PAD)
     fh, fl = _phi_reduced(rh, rl)
     fh, fl = mul(fh, fl, table.power_high.take(index), table.power_low.take(index))
     gh, gl = mul(rh, rl, table.minus_one_high.take(index), table.minus_one_low.take(index))
@@ -316,7 +319,7 @@ def _phi_small(ch: Array, cl: Array) -> Pair:
     return add(gh, gl, fh, fl)
 
 
-def log(th: Array, tl: Array, k: Array | None) -> tuple[Array, Array, Array]:
+def log(th: Array, tl: Array, k: Array | None) -> tuple[Array, Array, Mask]:
     """Return log(1 + t) + k ln 2 as (high, low, trusted) for -0.293 <= t <= 0.4143, within ``LOG``.
 
     One Newton step from y = log1p(th) of the libm, *whose accuracy is not assumed but seen*:
@@ -327,9 +330,9 @@ def log(th: Array, tl: Array, k: Array | None) -> tuple[Array, Array, Array]:
     With |E| (1 - |y|) <= |t| and E (1 + t) = -t up to z: E is within ``SMALL``, which enters z as
     SMALL |t|; t E within 8 u^2 0.42 |t|; t + E within 4 u^2 |t E|; the sum 4 u^2 |z|. z^3 < 2^-131
     |t|; z - z^2/2 rounded in its low part: 2 u^2 2^-44. So z is within (SMALL + 6 u^2) |t|, and
-    |t| <= 1.2 |log(1 + t)|. The final sum adds 4 u^2: 1.2 (2^-99 + 6 u^2) + 4 u^2 < 2^-98.5.
+    |t| <= 1.2 |log(1 + t)|. The final sum adds 4 u^2: 1.2 (2^-100 + 6 u^2) + 4 u^2 < 2^-98.9.
     With k != 0, |log(1 + t)| <= 0.3466 <= |k ln 2| / 2 - so the sum is at least half of |k ln 2|,
-    which is within 9 u^2: the result is within 2^-98.5 + 18 u^2 + 4 u^2 < 2^-98.
+    which is within 9 u^2: the result is within 2^-98.9 + 18 u^2 + 4 u^2 < 2^-98.
     """
     y = np.log1p(th)
     zero = np.zeros_like(y)
@@ -357,7 +360,7 @@ def log_argument(ah: Array, al: Array) -> tuple[Array, Array, Array]:
     return th, tl, e.astype(np.float64)
 
 
-def log1p(th: Array, tl: Array) -> tuple[Array, Array, Array]:
+def log1p(th: Array, tl: Array) -> tuple[Array, Array, Mask]:
     """Return log(1 + t) as (high, low, trusted) for -1 < t < 2^900, within ``LOG``.
 
     Outside -0.29 ... 0.41 the sum 1 + t is taken first; it is within 3 u^2 of itself, which costs
@@ -370,4 +373,3 @@ def log1p(th: Array, tl: Array) -> tuple[Array, Array, Array]:
     ah, al = add(one, np.zeros_like(th), np.where(inner, 0.0, th), np.where(inner, 0.0, tl))
     uh, ul, k = log_argument(ah, al)
     return log(np.where(inner, th, uh), np.where(inner, tl, ul), np.where(inner, 0.0, k))
-

@@ -50,6 +50,7 @@ class Settled:
         return cls(np.full(shape, FORMULA, np.uint8))
 
     def exact(self, row: int, index: int, value: Fraction) -> None:
+        """Settle an element as a rational; a later word on it replaces an earlier one."""
         if value == 0:
             self.codes[row, index] = ZERO
         else:

@@ -1,0 +1,100 @@
+"""The child of an executor: a script that any Python with the framework and NumPy can run.
+
+Started as ``python executor_child.py FRAMEWORK CONTEXT PARENT REQUESTS ANSWERS SHARED_IN
+SHARED_OUT PLUGIN...``: the parent's process id and four inherited file descriptors (-1 where there
+is no shared memory). It puts the ``conformance`` package it lies in on the way, and nothing else
+of that package's environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the parent dies, even while the GIL is held."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before that took effect
+        os._exit(0)
+
+
+def leave_no_core() -> None:
+    """A segfault of an implementation is an answer, and needs no core file."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, ValueError, OSError):
+        pass
+
+
+def report_faults() -> None:
+    """Python stacks to what the parent captures: at a fatal signal, and when it asks (SIGUSR1).
+
+    Through a descriptor of its own, so that an implementation which closes stderr does not
+    silence it. faulthandler works from the signal handler, with the GIL held by anyone.
+    """
+    stream = os.dup(2)
+    faulthandler.enable(file=stream, all_threads=False)
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, file=stream, all_threads=True, chain=False)
+
+
+def find_package() -> None:
+    """Make ``import conformance`` mean the folder of this file, wherever this Python comes from.
+
+    Python has put that folder itself first on the path, where its modules would pass for
+    top-level ones; it goes.
+    """
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
+    spec = importlib.util.spec_from_file_location(
+        "conformance", here / "__init__.py", submodule_search_locations=[str(here)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"there is no package in {here}")
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["conformance"] = package
+    spec.loader.exec_module(package)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve requests until the parent closes the pipe."""
+    framework_name, context = arguments[:2]
+    parent, requests, answers, shared_in, shared_out = (int(text) for text in arguments[2:7])
+    plugins = arguments[7:]
+    die_with(parent)
+    leave_no_core()
+    report_faults()
+    for fd in (requests, answers, shared_in, shared_out):
+        if fd >= 0:
+            os.set_inheritable(fd, False)  # a grandchild must not keep the pipes open
+    find_package()
+
+    from conformance.protocol import SharedMemory
+    from conformance.service import Service
+
+    service = Service(
+        requests,
+        answers,
+        SharedMemory(shared_in) if shared_in >= 0 else None,
+        SharedMemory(shared_out) if shared_out >= 0 else None,
+    )
+    service.serve(framework_name, context, plugins)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    finally:
+        # Frameworks can hang or crash in their exit handlers; nobody is waiting for those.
+        os._exit(0)

@@ -1,0 +1,47 @@
+"""Files that are whole or not there, and what to say when the system refuses one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def explained(problem: OSError) -> str:
+    """Return the system's reason in words, without number and path."""
+    return os.strerror(problem.errno) if problem.errno else str(problem)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a file's new name durable; not every file system offers it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole.
+
+    Raises
+    ------
+    OSError
+        Where the file system refuses; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)

@@ -1,0 +1,139 @@
+"""TensorFlow: eager, ``tf.function``, and ``tf.function(jit_compile=True)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from conformance.frameworks.base import (
+    ExchangeError,
+    Framework,
+    GarbageError,
+    Prepared,
+    input_names,
+    single_threaded_xla,
+)
+from conformance.protocol import Array
+from conformance.registry import OPS, Implementation
+
+__all__ = ["FRAMEWORK", "TensorFlow"]
+
+
+class TensorFlow(Framework):
+    """Eager tensors on the CPU; reverse mode by ``tf.GradientTape`` inside the function."""
+
+    name = "tensorflow"
+    distributions = ("tensorflow", "tensorflow-cpu", "tensorflow_cpu", "tf-nightly")
+    module = "tensorflow"
+    dtypes = ("float64", "float32", "bfloat16", "float16")
+    modes = ("eager", "graph", "xla")
+    compiling_modes = ("graph", "xla")
+
+    @classmethod
+    def environment(cls, context: str) -> dict[str, str | None]:
+        """One thread within and between ops; oneDNN stays as it is."""
+        return {
+            **super().environment(context),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_NUM_INTRAOP_THREADS": "1",
+            "TF_NUM_INTEROP_THREADS": "1",
+            "XLA_FLAGS": single_threaded_xla(),
+        }
+
+    def load(self, context: str, *, own_process: bool = True) -> None:
+        """Import TensorFlow; in a child also pin it to one thread."""
+        import tensorflow as tf
+
+        self.tf = tf
+        if own_process:
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+
+    def versions(self) -> dict[str, str]:
+        """TensorFlow's."""
+        return {"tensorflow": str(self.tf.__version__)}
+
+    def to_framework(self, array: Array) -> Any:
+        """By ``tf.constant`` of a copy, because TensorFlow may go on using NumPy's memory."""
+        tensor = self.tf.constant(array.copy())
+        if tensor.dtype.as_numpy_dtype != array.dtype.type:
+            raise ExchangeError(f"TensorFlow made {tensor.dtype.name} of {array.dtype.name}")
+        return tensor
+
+    def from_framework(self, value: Any) -> Array:
+        """The memory of the eager tensor."""
+        if not isinstance(value, self.tf.Tensor) or not hasattr(value, "numpy"):
+            raise GarbageError(f"returned {type(value).__name__}, not an eager tf.Tensor")
+        array = np.asarray(value.numpy())
+        if value.dtype == self.tf.bfloat16:
+            array = array.view(ml_dtypes.bfloat16)
+        return array
+
+    def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
+        """The function, traced in the graph modes."""
+        names = input_names(implementation)
+
+        def under_test(*inputs: Any) -> Any:
+            return implementation.function(*inputs, axis=axis)
+
+        function = self._in_mode(under_test, mode)
+        return lambda arrays: function(*(arrays[n] for n in names))
+
+    def vjp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """Forward and backward in one function, so that the graph modes see both."""
+        tf = self.tf
+        names = OPS[implementation.op].inputs
+        position = names.index(argument)
+
+        def under_test(g: Any, *inputs: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(inputs[position])
+                out = implementation.function(*inputs, axis=axis)
+            if not isinstance(out, tf.Tensor):
+                raise GarbageError(f"returned {type(out).__name__}, not a tf.Tensor")
+            gradient = tape.gradient(
+                out, inputs[position], output_gradients=tf.cast(g, out.dtype)
+            )
+            if gradient is None:
+                raise ValueError(f"TensorFlow finds no gradient with respect to {argument}")
+            return tf.convert_to_tensor(gradient)
+
+        function = self._in_mode(under_test, mode)
+        return lambda arrays: function(arrays["g"], *(arrays[n] for n in names))
+
+    def _in_mode(self, function: Any, mode: str) -> Any:
+        if mode == "eager":
+            return function
+        # autograph=False: the functions under test have no Python control flow on tensors, and
+        # rewriting their source would put TensorFlow's words in place of their own errors.
+        return self.tf.function(
+            function, jit_compile=True if mode == "xla" else None, autograph=False
+        )
+
+    def state(self) -> dict[str, str]:
+        """Threads, eager execution and the optimiser's switches."""
+        config = self.tf.config
+        return {
+            "tensorflow intra-op threads": str(config.threading.get_intra_op_parallelism_threads()),
+            "tensorflow inter-op threads": str(config.threading.get_inter_op_parallelism_threads()),
+            "tensorflow functions run eagerly": str(config.functions_run_eagerly()),
+            "tensorflow jit": str(config.optimizer.get_jit()),
+            "tensorflow op determinism": str(
+                self.tf.__internal__.is_op_determinism_enabled()  # no public getter
+                if hasattr(self.tf.__internal__, "is_op_determinism_enabled")
+                else "unknown"
+            ),
+        }
+
+    def restore(self, state: Mapping[str, str]) -> None:
+        """Put back what has a setter."""
+        self.tf.config.run_functions_eagerly(state["tensorflow functions run eagerly"] == "True")
+        self.tf.config.optimizer.set_jit(
+            "autoclustering" if state["tensorflow jit"] == "autoclustering" else False
+        )
+
+
+FRAMEWORK = TensorFlow

@@ -1,0 +1,153 @@
+"""PyTorch: eager, and through ``torch.compile``."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from conformance.frameworks.base import (
+    Framework,
+    GarbageError,
+    Prepared,
+    aligned_copy,
+    input_names,
+)
+from conformance.protocol import Array
+from conformance.registry import OPS, Implementation
+
+__all__ = ["FRAMEWORK", "Torch"]
+
+
+class Torch(Framework):
+    """Tensors on the CPU; reverse mode by ``torch.autograd.grad``."""
+
+    name = "torch"
+    distributions = ("torch",)
+    module = "torch"
+    dtypes = ("float64", "float32", "bfloat16", "float16")
+    modes = ("eager", "compiled")
+    compiling_modes = ("compiled",)
+
+    @classmethod
+    def environment(cls, context: str) -> dict[str, str | None]:
+        """One thread, and no pool of compiler processes that could outlive the child."""
+        return {**super().environment(context), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+
+    def load(self, context: str, *, own_process: bool = True) -> None:
+        """Import torch; in a child also pin it to one thread."""
+        import torch
+
+        self.torch = torch
+        if not own_process:
+            return
+        torch.set_num_threads(1)
+        torch.set_num_interop_threads(1)
+        # Past a few recompilations torch falls back to eager without a word, and the figures
+        # would be those of another mode. Say so instead.
+        import torch._dynamo.config
+
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+        torch._dynamo.config.recompile_limit = 64
+
+    def versions(self) -> dict[str, str]:
+        """Torch's, and the vector instructions it dispatches to."""
+        return {
+            "torch": str(self.torch.__version__),
+            "torch.cpu_capability": str(self.torch.backends.cpu.get_cpu_capability()),
+        }
+
+    def to_framework(self, array: Array) -> Any:
+        """By way of the integers of the same bits for bfloat16, which NumPy does not know."""
+        if array.dtype == ml_dtypes.bfloat16:
+            bits = self.torch.from_numpy(aligned_copy(array.view(np.int16)))
+            return bits.view(self.torch.bfloat16)
+        return self.torch.from_numpy(aligned_copy(array))
+
+    def from_framework(self, value: Any) -> Array:
+        """The memory of the tensor."""
+        torch = self.torch
+        if not isinstance(value, torch.Tensor):
+            raise GarbageError(f"returned {type(value).__name__}, not a torch.Tensor")
+        if value.device.type != "cpu" or value.layout != torch.strided or value.is_quantized:
+            raise GarbageError(f"returned a tensor that is {value.layout} on {value.device}")
+        dense = value.detach().resolve_conj().resolve_neg().contiguous()
+        if dense.dtype == torch.bfloat16:
+            bits: Array = dense.view(torch.int16).numpy()
+            return bits.view(ml_dtypes.bfloat16)
+        array: Array = dense.numpy()
+        return array
+
+    def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
+        """The function without a gradient."""
+        names = input_names(implementation)
+        function = self._in_mode(implementation, mode, axis)
+        return lambda arrays: function(*(arrays[n] for n in names))
+
+    def vjp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """Forward in `mode` with a gradient recorded, then one pass backward."""
+        torch = self.torch
+        names = OPS[implementation.op].inputs
+        function = self._in_mode(implementation, mode, axis)
+
+        def call(arrays: Mapping[str, Any]) -> Any:
+            inputs = {n: arrays[n].detach() for n in names}
+            inputs[argument].requires_grad_(True)
+            out = function(*(inputs[n] for n in names))
+            if not isinstance(out, torch.Tensor):
+                raise GarbageError(f"returned {type(out).__name__}, not a torch.Tensor")
+            # An output of another dtype is a breach that the value's cell names; here it only
+            # must not keep the gradient from being taken.
+            g = arrays["g"].to(out.dtype)
+            (gradient,) = torch.autograd.grad(out, (inputs[argument],), grad_outputs=(g,))
+            return gradient
+
+        return call
+
+    def _in_mode(self, implementation: Implementation, mode: str, axis: int) -> Any:
+        inner = implementation.function
+
+        def under_test(*inputs: Any) -> Any:
+            return inner(*inputs, axis=axis)
+
+        if mode == "eager":
+            return under_test
+        # torch keeps compiled versions per code object, with one limit for all of them: each
+        # derivative, argument and dtype gets a code object of its own.
+        fresh = types.FunctionType(
+            under_test.__code__.replace(co_name="under_test"),
+            under_test.__globals__,
+            under_test.__name__,
+            under_test.__defaults__,
+            under_test.__closure__,
+        )
+        return self.torch.compile(fresh, dynamic=True)
+
+    def state(self) -> dict[str, str]:
+        """Default dtype, threads, gradient mode and the switches that change results."""
+        torch = self.torch
+        return {
+            "torch default dtype": str(torch.get_default_dtype()),
+            "torch threads": str(torch.get_num_threads()),
+            "torch grad enabled": str(torch.is_grad_enabled()),
+            "torch deterministic": str(torch.are_deterministic_algorithms_enabled()),
+            "torch matmul precision": str(torch.get_float32_matmul_precision()),
+            "torch default device": str(torch.get_default_device()),
+            "torch autocast": str(torch.is_autocast_enabled("cpu")),
+        }
+
+    def restore(self, state: Mapping[str, str]) -> None:
+        """Put back what has a setter."""
+        torch = self.torch
+        torch.set_default_dtype(getattr(torch, state["torch default dtype"].rpartition(".")[2]))
+        torch.set_num_threads(int(state["torch threads"]))
+        torch.set_grad_enabled(state["torch grad enabled"] == "True")
+        torch.use_deterministic_algorithms(state["torch deterministic"] == "True")
+        torch.set_float32_matmul_precision(state["torch matmul precision"])
+        torch.set_flush_denormal(False)
+
+
+FRAMEWORK = Torch

@@ -1,0 +1,89 @@
+"""What every framework's file declares in the same way: its controls and its mutants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from conformance.registry import OPS, implementation
+
+__all__ = ["control", "mutants"]
+
+Function = Callable[..., Any]
+
+
+def control(framework: str, function: Function) -> None:
+    """Register ``conformance.control.<framework>.<op>`` for every op.
+
+    Parameters
+    ----------
+    framework : str
+    function : callable
+        ``function(answer, *, axis)`` gives back the framework's array `answer`, which is the
+        oracle's rounding: what comes out must be bit-equal to it, or the exchange of arrays, the
+        judge or the oracle is broken.
+    """
+    for op in OPS:
+        implementation(
+            op=op,
+            framework=framework,
+            name=f"conformance.control.{framework}.{op}",
+            role="control",
+            variant="composition",
+        )(function)
+
+
+def mutants(
+    framework: str,
+    *,
+    unshifted_softmax: Function,
+    softmax_minus_target: Function,
+    softmax_minus_target_vjp: Function | None = None,
+) -> None:
+    """Register the two mutants that every framework has.
+
+    Parameters
+    ----------
+    framework : str
+    unshifted_softmax : callable
+        exp(x) / sum(exp(x)): overflows as soon as a logit passes log(max).
+    softmax_minus_target : callable
+        Cross-entropy with the gradient s - t in place of s sum(t) - t: right only where the
+        targets sum to 1.
+    softmax_minus_target_vjp : callable, optional
+        Its gradient, for NumPy.
+    """
+    implementation(
+        op="softmax",
+        framework=framework,
+        name=f"mutant.{framework}.unshifted_softmax",
+        role="mutant",
+        variant="composition",
+        modes=("eager",),
+        derivatives=("value",),
+        caught_by={
+            "concern": "accuracy",
+            "derivative": "value",
+            "argument": "-",
+            "dtype": "float32",
+            "mode": "eager",
+            "family": "shift_ladder",
+        },
+    )(unshifted_softmax)
+    implementation(
+        op="softmax_cross_entropy",
+        framework=framework,
+        name=f"mutant.{framework}.softmax_minus_target",
+        role="mutant",
+        variant="composition",
+        modes=("eager",),
+        vjp=softmax_minus_target_vjp,
+        caught_by={
+            "concern": "accuracy",
+            "derivative": "vjp",
+            "argument": "x",
+            "dtype": "float32",
+            "mode": "eager",
+            "family": "realistic",
+        },
+    )(softmax_minus_target)

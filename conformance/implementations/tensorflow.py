@@ -1,0 +1,114 @@
+"""TensorFlow: its fused built-ins, a control and mutants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.implementations.common import control, mutants
+from conformance.registry import implementation
+
+__all__: list[str] = []
+
+_DOCS = "https://www.tensorflow.org/api_docs/python/tf/"
+
+
+@implementation(
+    op="softmax", framework="tensorflow", name="tensorflow.nn.softmax", url=f"{_DOCS}nn/softmax"
+)
+def softmax(x: Any, *, axis: int = -1) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.nn.softmax(x, axis=axis)
+
+
+@implementation(
+    op="log_softmax", framework="tensorflow", name="tensorflow.nn.log_softmax",
+    url=f"{_DOCS}nn/log_softmax",
+)
+def log_softmax(x: Any, *, axis: int = -1) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.nn.log_softmax(x, axis=axis)
+
+
+@implementation(
+    op="logsumexp", framework="tensorflow", name="tensorflow.math.reduce_logsumexp",
+    url=f"{_DOCS}math/reduce_logsumexp",
+)
+def logsumexp(x: Any, *, axis: int = -1) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.math.reduce_logsumexp(x, axis=axis)
+
+
+@implementation(
+    op="softmax_cross_entropy", framework="tensorflow",
+    name="tensorflow.nn.softmax_cross_entropy_with_logits",
+    url=f"{_DOCS}nn/softmax_cross_entropy_with_logits",
+)
+def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=x, axis=axis)
+
+
+@implementation(
+    op="sparse_softmax_cross_entropy", framework="tensorflow",
+    name="tensorflow.nn.sparse_softmax_cross_entropy_with_logits",
+    url=f"{_DOCS}nn/sparse_softmax_cross_entropy_with_logits",
+)
+def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
+    """The built-in, which wants the classes last."""
+    import tensorflow as tf
+
+    rank = len(x.shape)
+    axis %= rank
+    if axis != rank - 1:
+        x = tf.transpose(x, [*range(axis), *range(axis + 1, rank), axis])
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=x)
+
+
+# --- control and mutants --------------------------------------------------------------------
+
+
+def _answer(answer: Any, *, axis: int = -1) -> Any:
+    import tensorflow as tf
+
+    return tf.identity(answer)
+
+
+control("tensorflow", _answer)
+
+
+def _unshifted_softmax(x: Any, *, axis: int = -1) -> Any:
+    import tensorflow as tf
+
+    e = tf.exp(x)
+    return e / tf.reduce_sum(e, axis=axis, keepdims=True)
+
+
+def _softmax_minus_target(x: Any, target: Any, *, axis: int = -1) -> Any:
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[misc, unused-ignore]
+    def loss(x: Any, target: Any) -> Any:
+        l = tf.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
+
+        def gradient(g: Any) -> Any:
+            g = tf.expand_dims(g, axis)
+            return g * (tf.exp(l) - target), -g * l
+
+        return -tf.reduce_sum(target * l, axis=axis), gradient
+
+    return loss(x, target)
+
+
+mutants(
+    "tensorflow",
+    unshifted_softmax=_unshifted_softmax,
+    softmax_minus_target=_softmax_minus_target,
+)

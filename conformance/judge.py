@@ -1,0 +1,340 @@
+"""The judge: metrics to grade and verdict, under a versioned policy. Pure functions.
+
+==  ==========================================================================
+A+  every error below 1 ULP
+A   within the strong bound
+B   within the weak bound, and the digits of C
+C   normwise at least half of the format's digits
+F   less, a NaN or infinity that is not the contract's, or any other breach
+==  ==========================================================================
+
+A cell passes with B or better and without a breach. A breach has a kind; those of special values
+name the class of the row too (``nan@one_plus_inf``), so that a documented deviation can be exactly
+as wide as what it documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference import metrics
+from reference.bounds import Bounds, constants
+from reference.cases import Case
+from reference.formats import F64, Format
+from reference.metrics import Errors, Underflow
+from reference.oracle import References
+
+POLICY_VERSION = 1
+"""Raised whenever a rule below changes what a figure, grade or verdict comes out as."""
+
+THRESHOLD = 1.01
+"""Test ratio up to which a result is within its bound."""
+
+PASSING = ("A+", "A", "B")
+_KEPT_BREACHES = 20
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One way in which a cell broke the contract.
+
+    Attributes
+    ----------
+    kind : str
+        ``accuracy``, ``nan@CLASS``, ``inf@CLASS``, ``premature``, ``dtype``, ``shape``,
+        ``mutates_inputs``, ``leak``, ``error``, ``crash``, ``timeout``.
+    case_id : str
+        The worst case of this kind.
+    detail : str
+    figure : float
+        The worst test ratio for ``accuracy``, otherwise how many elements (cases).
+    """
+
+    kind: str
+    case_id: str
+    detail: str
+    figure: float
+
+    def row(self) -> dict[str, Any]:
+        """As a record holds it."""
+        return {
+            "kind": self.kind,
+            "case_id": self.case_id,
+            "detail": self.detail,
+            "figure": self.figure,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Rows of one length that an implementation answered.
+
+    Attributes
+    ----------
+    cases : sequence of Case
+    references : References
+    bounds : Bounds
+    result : ndarray (cases, k)
+        Results as float64.
+    """
+
+    cases: Sequence[Case]
+    references: References
+    bounds: Bounds
+    result: F64
+
+
+@dataclass(eq=False)
+class Judgement:
+    """Figures, grade and breaches of a cell, before deviations are looked at."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    grade: str | None = None
+    breaches: list[Breach] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    failing_cases: set[str] = field(default_factory=set)
+
+    @property
+    def verdict(self) -> str:
+        """crash, timeout and error win over fail; without a breach it is a pass."""
+        kinds = {b.kind for b in self.breaches}
+        for kind in ("crash", "timeout", "error"):
+            if kind in kinds:
+                return kind
+        return "fail" if self.breaches or self.grade not in (*PASSING, None) else "pass"
+
+
+def row_class(x: F64) -> str:
+    """What kind of row this is, for the names of special-value breaches."""
+    plus = int((x == np.inf).sum())
+    if np.isnan(x).any():
+        return "nan_input"
+    if plus:
+        return "one_plus_inf" if plus == 1 else "several_plus_inf"
+    minus = int((x == -np.inf).sum())
+    if minus == x.size:
+        return "all_minus_inf"
+    return "some_minus_inf" if minus else "finite"
+
+
+def judge(
+    fmt: Format, answered: Sequence[Answered], policy: Underflow, *, role: str = "subject"
+) -> Judgement:
+    """Judge the answers of one cell.
+
+    Parameters
+    ----------
+    fmt : Format
+    answered : sequence of Answered
+        By row length.
+    policy : Underflow
+        The implementation's measured underflow policy.
+    role : str
+        A control must be bit-equal to the correctly rounded reference on every element.
+    """
+    out = Judgement()
+    parts = [_Part(fmt, rows, policy) for rows in answered]
+    if not parts:
+        return out
+    out.figures = _figures(fmt, parts, policy)
+    out.grade = _grade(fmt, parts)
+    for part in parts:
+        out.failing_cases |= part.failing_cases(fmt)
+    out.breaches += _special_breaches(parts) + _accuracy_breach(fmt, parts)
+    if policy.flushes and out.figures["flushed"]:
+        out.flags.append(policy.policy)
+    if any(part.answers_undefined() for part in parts):
+        out.flags.append("answers_undefined")
+    if role == "control":
+        wrong = sum(int((~part.errors.correct).sum()) for part in parts)
+        if wrong:
+            worst = next(p for p in parts if not p.errors.correct.all())
+            row = int(np.flatnonzero(~worst.errors.correct.all(axis=1))[0])
+            out.breaches.append(
+                Breach("control", worst.rows.cases[row].case_id,
+                       f"{wrong} elements are not bit-equal to the reference", float(wrong))
+            )  # fmt: skip
+    return out
+
+
+class _Part:
+    """One length of a cell, measured."""
+
+    def __init__(self, fmt: Format, rows: Answered, policy: Underflow) -> None:
+        self.rows = rows
+        refs, bounds, result = rows.references, rows.bounds, rows.result
+        self.errors: Errors = metrics.errors(result, refs)
+        self.explained = metrics.explained(result, refs, bounds, policy)
+        self.ulp = np.where(self.explained, 0.0, self.errors.ulp)
+        self.weak = self._ratio(bounds.weak)
+        self.pairwise = self._ratio(bounds.pairwise)
+        self.strong = self._ratio(bounds.strong)
+        # An infinity for a result near the overflow threshold is an error of a few ulps.
+        specials = ~(refs.finite | refs.undefined | refs.nan)
+        self.infinite = self.errors.infinite & (specials | (self.weak > THRESHOLD))
+        infinite_wrong_sign = specials & np.isinf(result) & (self.errors.ulp > 0)
+        self.infinite = self.infinite | infinite_wrong_sign
+        self.finite = refs.finite & ~self.errors.nan & ~self.infinite
+        self.normwise = metrics.normwise(self.errors, refs, bounds, self.finite)
+
+    def _ratio(self, bound: NDArray[np.longdouble]) -> F64:
+        return np.where(self.explained, 0.0, self.errors.ratio(bound))
+
+    def worst(self, figure: F64) -> tuple[float, int, int]:
+        """The largest value of a figure over the finite elements, with its place."""
+        masked = np.where(self.finite, figure, -1.0)
+        if masked.size == 0:
+            return -1.0, 0, 0
+        row, index = np.unravel_index(int(np.argmax(masked)), masked.shape)
+        return float(masked[row, index]), int(row), int(index)
+
+    def failing_cases(self, fmt: Format) -> set[str]:
+        """Cases that alone would keep the cell from passing."""
+        bad = (self.errors.nan | self.infinite | (self.finite & (self.weak > THRESHOLD))).any(axis=1)
+        bad = bad | (self.normwise > half_digits(fmt))
+        return {self.rows.cases[int(r)].case_id for r in np.flatnonzero(bad)}
+
+    def answers_undefined(self) -> bool:
+        """Did it give a number where the contract leaves the answer open?"""
+        return bool((self.rows.references.undefined & ~np.isnan(self.rows.result)).any())
+
+
+def half_digits(fmt: Format) -> float:
+    """Normwise error up to which half of the format's digits are right."""
+    return float(2.0 ** (-fmt.precision / 2))
+
+
+def _grade(fmt: Format, parts: Sequence[_Part]) -> str:
+    if any(p.errors.nan.any() or p.infinite.any() for p in parts):
+        return "F"
+    if max(p.normwise.max(initial=0.0) for p in parts) > half_digits(fmt):
+        return "F"
+    if max(p.worst(p.ulp)[0] for p in parts) < 1.0:
+        return "A+"
+    if max(p.worst(p.weak)[0] for p in parts) > THRESHOLD:
+        return "C"
+    return "A" if max(p.worst(p.strong)[0] for p in parts) <= THRESHOLD else "B"
+
+
+def _accuracy_breach(fmt: Format, parts: Sequence[_Part]) -> list[Breach]:
+    """Beyond the weak bound, or fewer than half of the digits."""
+    ratio, row, index, part = _argworst(parts, "weak")
+    normwise = max(float(p.normwise.max(initial=0.0)) for p in parts)
+    if ratio <= THRESHOLD and normwise <= half_digits(fmt):
+        return []
+    case = part.rows.cases[row]
+    detail = (
+        f"element {index}: {_number(part.rows.result[row, index])} is "
+        f"{part.ulp[row, index]:.3g} ULP from the exact value, {ratio:.3g} times the bound; "
+        f"normwise error {normwise:.2g}"
+    )
+    return [Breach("accuracy", case.case_id, detail, max(ratio, normwise / half_digits(fmt)))]
+
+
+def _special_breaches(parts: Sequence[_Part]) -> list[Breach]:
+    """NaN and infinity mismatches, grouped by the class of their row."""
+    groups: dict[str, list[tuple[_Part, int, int]]] = {}
+    for part in parts:
+        for kind, mask in (("nan", part.errors.nan), ("inf", part.infinite)):
+            for row in np.flatnonzero(mask.any(axis=1)):
+                name = f"{kind}@{row_class(part.rows.cases[int(row)].inputs['x'])}"
+                hits = np.flatnonzero(mask[row])
+                groups.setdefault(name, []).extend((part, int(row), int(i)) for i in hits)
+    out = []
+    for kind, hits in sorted(groups.items()):
+        part, row, index = hits[0]
+        expected = part.rows.references.rounded()[row, index]
+        detail = (
+            f"{len(hits)} elements; element {index}: {_number(part.rows.result[row, index])} "
+            f"where {_number(expected)} is right"
+        )
+        out.append(Breach(kind, part.rows.cases[row].case_id, detail, float(len(hits))))
+    return out[:_KEPT_BREACHES]
+
+
+def _argworst(parts: Sequence[_Part], figure: str) -> tuple[float, int, int, _Part]:
+    found = [(*p.worst(getattr(p, figure)), p) for p in parts]
+    return max(found, key=lambda f: f[0])
+
+
+def _number(value: Any) -> str:
+    return f"{float(value):.9g}"
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _figures(fmt: Format, parts: Sequence[_Part], policy: Underflow) -> dict[str, Any]:
+    ulp = np.concatenate([p.ulp[p.finite] for p in parts])
+    correct = sum(int(p.errors.correct.sum()) for p in parts)
+    elements = sum(p.errors.ulp.size for p in parts)
+    beyond = [p.finite & (p.weak > THRESHOLD) for p in parts]
+    used = constants(fmt)["weak"]
+    figures = {
+        "cases": sum(len(p.rows.cases) for p in parts),
+        "elements": elements,
+        "max_ulp": float(ulp.max(initial=0.0)),
+        "p99_ulp": float(np.quantile(ulp, 0.99, method="higher")) if ulp.size else 0.0,
+        "mean_ulp": float(np.mean(ulp)) if ulp.size else 0.0,
+        "correctly_rounded": correct / elements if elements else 1.0,
+        "ratio_weak": max(0.0, _argworst(parts, "weak")[0]),
+        "ratio_pairwise": max(0.0, _argworst(parts, "pairwise")[0]),
+        "ratio_strong": max(0.0, _argworst(parts, "strong")[0]),
+        "constants": {"P": used.exp, "L": used.log, "recursive": int(used.recursive)},
+        "nan_mismatches": sum(int(p.errors.nan.sum()) for p in parts),
+        "inf_mismatches": sum(int(p.infinite.sum()) for p in parts),
+        "sign_mismatches": sum(int((p.errors.sign & b).sum())
+                               for p, b in zip(parts, beyond, strict=True)),  # fmt: skip
+        "zero_sign_mismatches": sum(int(p.errors.zero_sign.sum()) for p in parts),
+        "flushed": sum(int(p.explained.sum()) for p in parts),
+        "lost": sum(int((p.errors.lost & b).sum())
+                    for p, b in zip(parts, beyond, strict=True)),  # fmt: skip
+        "underflow_policy": policy.policy,
+        "last_nonzero": policy.last_nonzero if np.isfinite(policy.last_nonzero) else None,
+    }
+    return figures | worst_element(parts)
+
+
+def worst_element(parts: Sequence[_Part]) -> dict[str, Any]:
+    """The case to look at: a special-value mismatch if there is one, else the worst test ratio."""
+    for part in parts:
+        wrong = part.errors.nan | part.infinite
+        if wrong.any():
+            row, index = (int(v) for v in np.argwhere(wrong)[0])
+            break
+    else:
+        ratio, row, index, part = _argworst(parts, "weak")
+        if ratio <= 0:
+            _, row, index, part = _argworst(parts, "ulp")
+    if not part.rows.cases:
+        return {}
+    refs = part.rows.references
+    return {
+        "worst_case": part.rows.cases[row].case_id,
+        "worst_index": index,
+        "worst": {
+            "result": float(part.rows.result[row, index]),
+            "exact": approximate_text(refs, row, index),
+            "rounded": float(refs.rounded()[row, index]),
+            "ulp": float(part.errors.ulp[row, index]),
+        },
+    }
+
+
+def approximate_text(refs: References, row: int, index: int, digits: int = 20) -> str:
+    """A reference as a decimal string of up to 20 digits."""
+    import mpmath
+
+    if refs.undefined[row, index]:
+        return "undefined"
+    if not refs.finite[row, index]:
+        return _number(refs.rounded()[row, index])
+    hi, lo = mpmath.mpf(float(refs.hi[row, index])), mpmath.mpf(float(refs.lo[row, index]))
+    with mpmath.workprec(130):
+        value = mpmath.ldexp(hi + lo, int(refs.exponent[row, index]))
+        return str(mpmath.nstr(value, digits))

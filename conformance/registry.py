@@ -1,0 +1,374 @@
+"""What is under test: the registry of implementations, and the plug-ins that add to it.
+
+Imports nothing but the standard library: the registry is read by the command line, which must
+not import a framework, and by an executor's child, which must not import ``reference/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, TypeVar
+
+__all__ = [
+    "BUILTIN_MODULES",
+    "ENTRY_POINT_GROUP",
+    "FRAMEWORKS",
+    "OPS",
+    "ROLES",
+    "VARIANTS",
+    "Implementation",
+    "OpSignature",
+    "PluginError",
+    "RegistrationError",
+    "RegistryError",
+    "entry_point_plugins",
+    "implementation",
+    "isolated_registry",
+    "load_builtin",
+    "load_plugin",
+    "registered",
+]
+
+
+class RegistryError(Exception):
+    """Something is wrong with what was asked to be put under test."""
+
+
+class RegistrationError(RegistryError):
+    """An implementation was declared with a name, op or option that cannot be right."""
+
+
+class PluginError(RegistryError):
+    """A plug-in could not be found or failed while it was being imported."""
+
+
+@dataclass(frozen=True)
+class OpSignature:
+    """How an op is called (CONTRACT 1): positional inputs, then the keyword ``axis``.
+
+    ``reference/ops`` states the mathematics; this table states only what an executor's child
+    has to know, because the child runs without ``reference/``.
+    """
+
+    inputs: tuple[str, ...]
+    """Names of the positional arguments, in order."""
+    differentiable: tuple[str, ...]
+    """The inputs with respect to which derivatives are measured."""
+    keeps_axis: bool
+    """Whether the output has the shape of ``x`` (else ``axis`` is reduced away)."""
+
+
+OPS: Mapping[str, OpSignature] = MappingProxyType(
+    {
+        "softmax": OpSignature(("x",), ("x",), keeps_axis=True),
+        "log_softmax": OpSignature(("x",), ("x",), keeps_axis=True),
+        "logsumexp": OpSignature(("x",), ("x",), keeps_axis=False),
+        "softmax_cross_entropy": OpSignature(("x", "target"), ("x", "target"), keeps_axis=False),
+        "sparse_softmax_cross_entropy": OpSignature(("x", "label"), ("x",), keeps_axis=False),
+    }
+)
+
+FRAMEWORKS: tuple[str, ...] = ("numpy", "torch", "tensorflow", "jax")
+ROLES: tuple[str, ...] = ("subject", "antipattern", "control", "mutant")
+VARIANTS: tuple[str, ...] = ("builtin", "composition")
+DERIVATIVES: tuple[str, ...] = ("value", "vjp")
+ENTRY_POINT_GROUP = "conformance.implementations"
+BUILTIN_MODULES: tuple[str, ...] = tuple(
+    f"conformance.implementations.{framework}" for framework in FRAMEWORKS
+)
+
+_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_CAUGHT_BY = frozenset({"concern", "derivative", "argument", "dtype", "mode", "family"})
+
+Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One callable under test, and what its author declares about it."""
+
+    name: str
+    """Unique over all frameworks; letters, digits and ``_ . : -``."""
+    op: str
+    framework: str
+    function: Function = field(repr=False, compare=False)
+    """Takes and returns the framework's own arrays, by the op's signature."""
+    role: str = "subject"
+    variant: str = "builtin"
+    url: str = ""
+    """Its documentation."""
+    dtypes: tuple[str, ...] | None = None
+    """The dtypes it supports; None for all that the framework has."""
+    modes: tuple[str, ...] | None = None
+    derivatives: tuple[str, ...] | None = None
+    vjp: Function | None = field(default=None, repr=False, compare=False)
+    """NumPy only: ``vjp(g, *inputs, axis) -> {argument: array}``."""
+    caught_by: Mapping[str, str] | None = None
+    """Mutants only: the concern, derivative, argument, dtype, mode and family of the cell that
+    must catch it."""
+    requires: tuple[str, ...] = ()
+    """Distributions needed beside the framework; without one of them it is `not installed`."""
+    module: str = ""
+    """Where it was declared."""
+
+    def missing_requirements(self) -> tuple[str, ...]:
+        """The required distributions that are not installed beside this Python."""
+        return tuple(name for name in self.requires if distribution_version(name) is None)
+
+
+_registry: dict[str, Implementation] = {}
+_plugins: dict[str, tuple[str, ...]] = {}
+"""Names that each loaded plug-in registered, so that loading one twice is harmless."""
+
+
+def distribution_version(distribution: str) -> str | None:
+    """The installed version of a distribution, without importing anything of it."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def implementation(
+    *,
+    op: str,
+    framework: str,
+    name: str,
+    role: str = "subject",
+    variant: str = "builtin",
+    url: str = "",
+    dtypes: tuple[str, ...] | None = None,
+    modes: tuple[str, ...] | None = None,
+    derivatives: tuple[str, ...] | None = None,
+    vjp: Function | None = None,
+    caught_by: Mapping[str, str] | None = None,
+    requires: tuple[str, ...] = (),
+) -> Callable[[F], F]:
+    """Register the decorated function as an implementation of `op`; return it unchanged.
+
+    Parameters
+    ----------
+    op, framework : str
+        Known names, see `OPS` and `FRAMEWORKS`.
+    name : str
+        Unique; letters, digits and ``_ . : -``.
+    role : {"subject", "antipattern", "control", "mutant"}
+        CONTRACT 7.
+    variant : {"builtin", "composition"}
+        Whether it is the framework's own op or put together from others.
+    dtypes, modes, derivatives : tuple of str, optional
+        What it supports; None for whatever the framework can.
+    vjp : callable, optional
+        NumPy only: ``vjp(g, *inputs, axis) -> {argument: array}``.
+    caught_by : mapping, required for mutants
+        The parts of the key of the cell that must catch it.
+    requires : tuple of str
+        Distributions needed beside the framework.
+
+    Raises
+    ------
+    RegistrationError
+        If a name is unknown, malformed or taken. Nothing is registered then.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RegistrationError(
+            f"the name {name!r} of an implementation must consist of letters, digits and _ . : -"
+        )
+    where = f"implementation {name!r}"
+    _known(op, tuple(OPS), where, "op")
+    _known(framework, FRAMEWORKS, where, "framework")
+    _known(role, ROLES, where, "role")
+    _known(variant, VARIANTS, where, "variant")
+    for option, values in (
+        ("dtypes", dtypes),
+        ("modes", modes),
+        ("derivatives", derivatives),
+        ("requires", requires),
+    ):
+        # A plain string would pass as a sequence of letters and select nothing, silently.
+        if values is not None and not _is_strings(values):
+            raise RegistrationError(f"{where}: {option} must be a tuple of strings")
+    for derivative in derivatives or ():
+        _known(derivative, DERIVATIVES, where, "derivative")
+    if vjp is not None and framework != "numpy":
+        raise RegistrationError(
+            f"{where}: vjp= is for NumPy; {framework} takes the derivative itself"
+        )
+    if (caught_by is not None) != (role == "mutant"):
+        raise RegistrationError(
+            f"{where}: caught_by= names the cell that catches a mutant; give it for every mutant "
+            "and for nothing else"
+        )
+    if caught_by is not None and set(caught_by) != _CAUGHT_BY:
+        raise RegistrationError(
+            f"{where}: caught_by= needs exactly {', '.join(sorted(_CAUGHT_BY))}"
+        )
+
+    def register(function: F) -> F:
+        if not callable(function):
+            raise RegistrationError(f"{where} is not callable")
+        if name in _registry:
+            raise RegistrationError(
+                f"{where} is declared twice: in {_registry[name].module} and in "
+                f"{getattr(function, '__module__', '?')}"
+            )
+        _registry[name] = Implementation(
+            name=name,
+            op=op,
+            framework=framework,
+            function=function,
+            role=role,
+            variant=variant,
+            url=url,
+            dtypes=None if dtypes is None else tuple(dtypes),
+            modes=None if modes is None else tuple(modes),
+            derivatives=None if derivatives is None else tuple(derivatives),
+            vjp=vjp,
+            caught_by=None if caught_by is None else MappingProxyType(dict(caught_by)),
+            requires=tuple(requires),
+            module=str(getattr(function, "__module__", "")),
+        )
+        return function
+
+    return register
+
+
+def registered() -> Mapping[str, Implementation]:
+    """Every implementation registered so far, by name, in order of registration."""
+    return MappingProxyType(dict(_registry))
+
+
+def load_builtin() -> dict[str, Implementation]:
+    """Import this project's own implementations (no framework is imported) and return them."""
+    for module in BUILTIN_MODULES:
+        importlib.import_module(module)
+    return {name: entry for name, entry in _registry.items() if entry.module in BUILTIN_MODULES}
+
+
+def load_plugin(module_or_path: str) -> dict[str, Implementation]:
+    """Import a plug-in and return the implementations it registered.
+
+    Parameters
+    ----------
+    module_or_path : str
+        The dotted name of a module (looked up on ``sys.path`` and in the working directory), or
+        the path of a ``.py`` file, which is loaded under a synthetic name. Loading the same
+        plug-in again returns the same implementations.
+
+    Raises
+    ------
+    PluginError
+        If it does not exist, fails while being imported, or registers nothing. What it had
+        registered before it failed is forgotten.
+    """
+    as_path = module_or_path.endswith(".py") or os.sep in module_or_path
+    key = str(Path(module_or_path).resolve()) if as_path else module_or_path
+    if key not in _plugins:
+        before = dict(_registry)
+        try:
+            module = _import_path(Path(key)) if as_path else _import_module(module_or_path)
+        except BaseException as error:
+            _registry.clear()
+            _registry.update(before)
+            if isinstance(error, PluginError):
+                raise
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise PluginError(
+                f"plug-in {module_or_path} failed while it was being imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        # Declared there, or imported there from elsewhere for the first time.
+        names = tuple(
+            name
+            for name, entry in _registry.items()
+            if name not in before or entry.module == module.__name__
+        )
+        if not names:
+            raise PluginError(
+                f"plug-in {module_or_path} registers no implementation; decorate a function with "
+                "@implementation(op=..., framework=..., name=...)"
+            )
+        _plugins[key] = names
+    return {name: _registry[name] for name in _plugins[key]}
+
+
+def entry_point_plugins() -> tuple[str, ...]:
+    """Modules that installed distributions offer in the entry-point group, sorted.
+
+    None where the environment variable ``CONFORMANCE_NO_ENTRY_POINTS`` is set.
+    """
+    if os.environ.get("CONFORMANCE_NO_ENTRY_POINTS"):
+        return ()
+    found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return tuple(sorted({point.module for point in found}))
+
+
+class isolated_registry:  # noqa: N801 - reads as a function in a with statement
+    """Context manager that forgets whatever is registered inside it (for tests and checks)."""
+
+    def __enter__(self) -> None:
+        self._saved = dict(_registry), dict(_plugins)
+
+    def __exit__(self, *exc: object) -> None:
+        for target, saved in zip((_registry, _plugins), self._saved, strict=True):
+            target.clear()  # type: ignore[attr-defined]
+            target.update(saved)  # type: ignore[attr-defined]
+
+
+def _import_path(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(f"plug-in {path}: there is no such file")
+    # Two plug-ins may have the same file name, and neither may shadow a real module.
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    name = f"_conformance_plugin_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"plug-in {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    here = os.getcwd()
+    # A console script has its own folder first on the path, `python -m` the working directory;
+    # a plug-in beside the user must be found either way.
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise
+        raise PluginError(
+            f"plug-in {name}: there is no module of that name; give a dotted name that Python "
+            "can import from here, or the path of a .py file"
+        ) from error
+
+
+def _known(value: str, choices: tuple[str, ...], where: str, what: str) -> None:
+    if value not in choices:
+        raise RegistrationError(
+            f"{where}: unknown {what} {value!r}; known are {', '.join(choices)}"
+        )
+
+
+def _is_strings(values: object) -> bool:
+    return isinstance(values, (tuple, list)) and all(isinstance(value, str) for value in values)

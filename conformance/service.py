@@ -1,0 +1,120 @@
+"""The loop of an executor's child: read a request, run it, send the answer."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import Any
+
+from conformance.frameworks import get_framework
+from conformance.protocol import (
+    Hello,
+    Raised,
+    Request,
+    Result,
+    SharedMemory,
+    answer_header,
+    clean_text,
+    decode,
+    encode,
+    read_frame,
+    request_from,
+)
+from conformance.registry import PluginError, load_builtin, load_plugin, registered
+from conformance.runner import Runner
+
+__all__ = ["Service"]
+
+
+class Service:
+    """One end of the pipes, in the process that holds the framework."""
+
+    def __init__(
+        self,
+        requests: int,
+        answers: int,
+        shared_in: SharedMemory | None,
+        shared_out: SharedMemory | None,
+    ) -> None:
+        self._requests = requests
+        self._answers = answers
+        self._shared_in = shared_in
+        self._shared_out = shared_out
+
+    def serve(self, framework: str, context: str, plugins: list[str]) -> None:
+        """Load, say hello, and answer until the parent closes the pipe or dies."""
+        try:
+            runner = load_runner(framework, context, plugins)
+        except BaseException as error:
+            self._send(startup_failure(error))
+            return
+        self._send(
+            Hello(
+                pid=os.getpid(),
+                versions=runner.versions(),
+                state=runner.baseline.summary(),
+                implementations=tuple(runner.implementations),
+            )
+        )
+        while True:
+            try:
+                request = self._receive()
+            except EOFError:
+                return
+            self._send(runner.run(request))
+
+    def _receive(self) -> Request:
+        header, arrays = decode(*read_frame(self._read_exactly), self._shared_in)
+        return request_from(header, arrays)
+
+    def _send(self, answer: Result | Raised | Hello) -> None:
+        arrays = answer.arrays if isinstance(answer, Result) else {}
+        data: Any = memoryview(encode(answer_header(answer), arrays, self._shared_out))
+        while data:
+            data = data[os.write(self._answers, data) :]
+
+    def _read_exactly(self, size: int) -> bytes:
+        chunks = []
+        while size:
+            chunk = os.read(self._requests, min(size, 1 << 20))
+            if not chunk:
+                raise EOFError
+            chunks.append(chunk)
+            size -= len(chunk)
+        return b"".join(chunks)
+
+
+def load_runner(
+    framework: str, context: str, plugins: list[str] | tuple[str, ...], *, own_process: bool = True
+) -> Runner:
+    """Import the framework, register its implementations, and be ready to run.
+
+    Raises
+    ------
+    PluginError
+        If a plug-in cannot be loaded.
+    BaseException
+        Whatever the import of the framework raised.
+    """
+    loaded = get_framework(framework)()
+    loaded.load(context, own_process=own_process)
+    load_builtin()
+    for plugin in plugins:
+        load_plugin(plugin)
+    mine = {name: entry for name, entry in registered().items() if entry.framework == framework}
+    return Runner(loaded, mine, watch_streams=own_process)
+
+
+def startup_failure(error: BaseException) -> Raised:
+    """Why a framework or a plug-in could not be loaded."""
+    kind = "harness" if isinstance(error, PluginError) else "startup"
+    try:
+        text, where = str(error), "".join(traceback.format_exception(error, limit=-12))
+    except BaseException:
+        text, where = "<its message cannot be printed>", ""
+    return Raised(
+        type=clean_text(type(error).__name__, 200),
+        text=clean_text(text),
+        kind=kind,
+        traceback=clean_text(where, keep="tail"),
+    )
