@@ -253,16 +253,72 @@ class Bench:
         key = (cell.implementation, cell.derivative, cell.argument, cell.dtype, cell.mode,
                cell.context)  # fmt: skip
         if key not in self._policies:
-            op = self.plan.entry(cell).op
-            ladder = cases.make(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, seed=0)
-            trial = self._run(cell, ladder, _NO_POLICY)
-            self._policies[key] = _merge_policies(
-                [metrics.underflow(a.result, a.references, a.bounds) for a in trial.answered]
-            )
+            self._policies[key] = self._measure_policy(cell)
         return self._policies[key]
 
-    def _run(self, cell: Cell, rows: Sequence[Case], policy: Underflow) -> _Trial:
-        entry = self.plan.entry(cell)
+    def _measure_policy(self, cell: Cell) -> Underflow:
+        op = self.plan.entry(cell).op
+        ladder = cases.make(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, seed=0)
+        answered = self._run(cell, ladder, _NO_POLICY).answered
+        if not answered:
+            return _NO_POLICY
+        flushing = [
+            bounds.evaluate(
+                op, cell.derivative, cell.argument, cases.stack(list(a.cases)),
+                a.references.format, flushes=True,
+            )
+            for a in answered
+        ]  # fmt: skip
+        return metrics.underflow(
+            np.concatenate([a.result for a in answered]),
+            oracle.join([a.references for a in answered]),
+            bounds.join([a.bounds for a in answered]),
+            bounds.join(flushing),
+        )
+
+    def answer(
+        self, case: Case, entry: Implementation, derivative: str, argument: str, mode: str
+    ) -> dict[str, Any] | None:
+        """One implementation's answer to one case; None where it cannot be asked.
+
+        Returns
+        -------
+        dict
+            ``result`` (a list, or None with a ``message``), the ``worst`` element with its
+            ``ulp`` error and its ``ratio_weak``.
+        """
+        framework = get_framework(entry.framework)
+        if framework.unsupported_reason(entry, derivative, argument, case.format, mode):
+            return None
+        out: dict[str, Any] = {"implementation": entry.name, "framework": entry.framework,
+                               "mode": mode, "result": None}  # fmt: skip
+        if self.version(entry.framework) is None or entry.missing_requirements():
+            return out | {"message": "not installed"}
+        cell = Cell("accuracy", entry.name, derivative, argument, case.format, mode, "cpu",
+                    framework.context_for(case.format), case.family)  # fmt: skip
+        trial = self._run(cell, [case], _NO_POLICY, entry)
+        if not trial.answered:
+            details = [b.detail for b in trial.breaches]
+            return out | {"message": trial.unsupported or "; ".join(details)}
+        answered = trial.answered[0]
+        errors = metrics.errors(answered.result, answered.references)
+        ratio = errors.ratio(answered.bounds.weak)
+        worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)[0]))
+        return out | {
+            "result": answered.result[0].tolist(),
+            "worst": worst,
+            "ulp": float(errors.ulp[0, worst]),
+            "ratio_weak": float(ratio[0, worst]),
+        }
+
+    def _run(
+        self,
+        cell: Cell,
+        rows: Sequence[Case],
+        policy: Underflow,
+        entry: Implementation | None = None,
+    ) -> _Trial:
+        entry = entry or self.plan.entry(cell)
         fmt = formats.get(cell.dtype)
         trial = _Trial()
         executor = self._executor(entry.framework, cell.context)
@@ -450,24 +506,6 @@ def _premature(policy: Underflow, rows: Sequence[Case]) -> Breach:
         f"a normal result of magnitude {policy.lost_up_to:.9g} came back as 0; the smallest "
         f"non-zero result is {policy.last_nonzero:.9g}",
         policy.lost_up_to,
-    )
-
-
-_SEVERITY = ("none", "gradual", "partial", "flush", "premature")
-
-
-def _merge_policies(found: Sequence[Underflow]) -> Underflow:
-    """The policy over all batches of the ladder: the most severe, with the joint extremes."""
-    if not found:
-        return _NO_POLICY
-    policies = {u.policy for u in found}
-    # Subnormal results in one batch and lost ones in another are together a partial flush.
-    if "flush" in policies and any(u.policy in ("gradual", "partial") for u in found):
-        policies = (policies - {"flush"}) | {"partial"}
-    return Underflow(
-        max(policies, key=_SEVERITY.index),
-        max(u.lost_up_to for u in found),
-        min(u.last_nonzero for u in found),
     )
 
 

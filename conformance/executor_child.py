@@ -80,8 +80,8 @@ def main(arguments: list[str]) -> None:
             os.set_inheritable(fd, False)  # a grandchild must not keep the pipes open
     find_package()
 
-    from conformance.protocol import SharedMemory
     from conformance.service import Service
+    from conformance.wire import SharedMemory
 
     service = Service(
         requests,

@@ -124,4 +124,3 @@ class _InterruptWatch:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.happened = True
         self._previous(number, frame)
-

@@ -180,7 +180,9 @@ class _Part:
         infinite_wrong_sign = specials & np.isinf(result) & (self.errors.ulp > 0)
         self.infinite = self.infinite | infinite_wrong_sign
         self.finite = refs.finite & ~self.errors.nan & ~self.infinite
-        self.normwise = metrics.normwise(self.errors, refs, bounds, self.finite)
+        self.normwise = metrics.normwise(
+            self.errors, refs, bounds, self.finite & ~self.explained
+        )
 
     def _ratio(self, bound: NDArray[np.longdouble]) -> F64:
         return np.where(self.explained, 0.0, self.errors.ratio(bound))
@@ -280,7 +282,7 @@ def _figures(fmt: Format, parts: Sequence[_Part], policy: Underflow) -> dict[str
         "elements": elements,
         "max_ulp": float(ulp.max(initial=0.0)),
         "p99_ulp": float(np.quantile(ulp, 0.99, method="higher")) if ulp.size else 0.0,
-        "mean_ulp": float(np.mean(ulp)) if ulp.size else 0.0,
+        "mean_ulp": float(np.mean(ulp.astype(np.longdouble))) if ulp.size else 0.0,
         "correctly_rounded": correct / elements if elements else 1.0,
         "ratio_weak": max(0.0, _argworst(parts, "weak")[0]),
         "ratio_pairwise": max(0.0, _argworst(parts, "pairwise")[0]),

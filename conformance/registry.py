@@ -128,8 +128,9 @@ class Implementation:
 
 
 _registry: dict[str, Implementation] = {}
-_plugins: dict[str, tuple[str, ...]] = {}
-"""Names that each loaded plug-in registered, so that loading one twice is harmless."""
+_loaded: dict[str, dict[str, Implementation]] = {}
+"""What each plug-in registered, and the built-in modules under "": Python imports a module once,
+so a second load has to remember."""
 
 
 def distribution_version(distribution: str) -> str | None:
@@ -251,9 +252,16 @@ def registered() -> Mapping[str, Implementation]:
 
 def load_builtin() -> dict[str, Implementation]:
     """Import this project's own implementations (no framework is imported) and return them."""
-    for module in BUILTIN_MODULES:
-        importlib.import_module(module)
-    return {name: entry for name, entry in _registry.items() if entry.module in BUILTIN_MODULES}
+    if "" not in _loaded:
+        before = set(_registry)
+        for module in BUILTIN_MODULES:
+            importlib.import_module(module)
+        _loaded[""] = {
+            name: entry
+            for name, entry in _registry.items()
+            if name not in before or entry.module in BUILTIN_MODULES
+        }
+    return _again("")
 
 
 def load_plugin(module_or_path: str) -> dict[str, Implementation]:
@@ -274,7 +282,7 @@ def load_plugin(module_or_path: str) -> dict[str, Implementation]:
     """
     as_path = module_or_path.endswith(".py") or os.sep in module_or_path
     key = str(Path(module_or_path).resolve()) if as_path else module_or_path
-    if key not in _plugins:
+    if key not in _loaded:
         before = dict(_registry)
         try:
             module = _import_path(Path(key)) if as_path else _import_module(module_or_path)
@@ -290,18 +298,28 @@ def load_plugin(module_or_path: str) -> dict[str, Implementation]:
                 f"{type(error).__name__}: {error}"
             ) from error
         # Declared there, or imported there from elsewhere for the first time.
-        names = tuple(
-            name
+        entries = {
+            name: entry
             for name, entry in _registry.items()
             if name not in before or entry.module == module.__name__
-        )
-        if not names:
+        }
+        if not entries:
             raise PluginError(
                 f"plug-in {module_or_path} registers no implementation; decorate a function with "
                 "@implementation(op=..., framework=..., name=...)"
             )
-        _plugins[key] = names
-    return {name: _registry[name] for name in _plugins[key]}
+        _loaded[key] = entries
+    return _again(key)
+
+
+def _again(key: str) -> dict[str, Implementation]:
+    for name, entry in _loaded[key].items():
+        if _registry.setdefault(name, entry) is not entry:
+            raise RegistrationError(
+                f"implementation {name!r} is declared twice: in {_registry[name].module} and in "
+                f"{entry.module}"
+            )
+    return dict(_loaded[key])
 
 
 def entry_point_plugins() -> tuple[str, ...]:
@@ -315,16 +333,15 @@ def entry_point_plugins() -> tuple[str, ...]:
     return tuple(sorted({point.module for point in found}))
 
 
-class isolated_registry:  # noqa: N801 - reads as a function in a with statement
+class isolated_registry:
     """Context manager that forgets whatever is registered inside it (for tests and checks)."""
 
     def __enter__(self) -> None:
-        self._saved = dict(_registry), dict(_plugins)
+        self._saved = dict(_registry)
 
     def __exit__(self, *exc: object) -> None:
-        for target, saved in zip((_registry, _plugins), self._saved, strict=True):
-            target.clear()  # type: ignore[attr-defined]
-            target.update(saved)  # type: ignore[attr-defined]
+        _registry.clear()
+        _registry.update(self._saved)
 
 
 def _import_path(path: Path) -> ModuleType:

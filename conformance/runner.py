@@ -20,9 +20,18 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from conformance.frameworks.base import ExchangeError, Framework, GarbageError, UnsupportedError
-from conformance.protocol import Array, Breach, ProtocolError, Raised, Request, Result, clean_text
-from conformance.protocol import numpy_dtype as _numpy_dtype
+from conformance.frameworks.base import Framework, GarbageError, UnsupportedError
+from conformance.protocol import (
+    Array,
+    Breach,
+    ProtocolError,
+    Raised,
+    Request,
+    Result,
+    clean_text,
+    is_exchanged,
+    numpy_dtype,
+)
 from conformance.registry import OPS, Implementation
 
 __all__ = ["Runner", "State"]
@@ -52,9 +61,7 @@ class State:
             **framework.state(),
         }
         if streams:
-            others["stdout"], others["stderr"] = (
-                _stream(sys.stdout, 1), _stream(sys.stderr, 2)
-            )
+            others["stdout"], others["stderr"] = (_stream(sys.stdout, 1), _stream(sys.stderr, 2))
         try:
             cwd = os.getcwd()
         except OSError:
@@ -62,7 +69,7 @@ class State:
         return State(
             cwd=cwd,
             environment=dict(os.environ),
-            errstate=dict(np.geterr()),
+            errstate={name: str(how) for name, how in np.geterr().items()},
             filters=tuple(warnings.filters),
             others=others,
             modules=len(sys.modules),
@@ -89,9 +96,7 @@ class State:
             if after.errstate.get(name) != old:
                 found.append(f"numpy errstate {name}: {old} -> {after.errstate.get(name)}")
         if after.filters != self.filters and not (imported and _contains(after, self)):
-            found.append(
-                f"warnings filters: {len(self.filters)} -> {len(after.filters)} entries"
-            )
+            found.append(f"warnings filters: {len(self.filters)} -> {len(after.filters)} entries")
         for name, old in self.others.items():
             if after.others.get(name) != old:
                 found.append(f"{name}: {old} -> {after.others.get(name)}")
@@ -189,8 +194,7 @@ class Runner:
             return Raised("Unsupported", clean_text(reason), kind="unsupported")
         try:
             inputs = {
-                name: self.framework.to_framework(array)
-                for name, array in request.arrays.items()
+                name: self.framework.to_framework(array) for name, array in request.arrays.items()
             }
         except Exception as error:
             return _raised(error, "harness")
@@ -226,7 +230,7 @@ class Runner:
         if missing:
             raise _Harness(f"the request lacks the arrays {', '.join(missing)}")
         try:
-            expected = _numpy_dtype(request.dtype)
+            expected = numpy_dtype(request.dtype)
         except ProtocolError as error:
             raise _Harness(str(error)) from error
         for name, array in request.arrays.items():
@@ -240,8 +244,12 @@ class Runner:
         self, request: Request, implementation: Implementation, inputs: Mapping[str, Any]
     ) -> Result:
         key = (
-            request.implementation, request.derivative, request.argument,
-            request.dtype, request.mode, request.axis,
+            request.implementation,
+            request.derivative,
+            request.argument,
+            request.dtype,
+            request.mode,
+            request.axis,
         )
         function = self._prepared.get(key)
         if function is None:
@@ -251,7 +259,7 @@ class Runner:
             self._prepared[key] = function
         seconds, value = self._timed(function, inputs)
         out = self.framework.from_framework(value)
-        if out.dtype.name not in _EXCHANGED:
+        if not is_exchanged(out.dtype):
             raise GarbageError(f"returned an array of dtype {out.dtype.name}")
         out = np.array(out, order="C")  # the memory may be the framework's to reuse
         breaches = self._mutations(request, inputs)
@@ -309,22 +317,11 @@ class Runner:
             return Result(
                 answer.arrays, answer.seconds, answer.compile_seconds, answer.breaches, leaks
             )
-        return Raised(
-            answer.type, answer.text, answer.kind, answer.traceback, answer.output, leaks
-        )
+        return Raised(answer.type, answer.text, answer.kind, answer.traceback, answer.output, leaks)
 
 
 class _Harness(Exception):
     """The request itself is wrong: our own fault."""
-
-
-_EXCHANGED = frozenset(
-    {
-        "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int64",
-        "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool", "complex64",
-        "complex128",
-    }
-)
 
 
 def _bits(array: Array) -> bytes:

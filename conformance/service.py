@@ -7,21 +7,17 @@ import traceback
 from typing import Any
 
 from conformance.frameworks import get_framework
-from conformance.protocol import (
-    Hello,
-    Raised,
-    Request,
-    Result,
+from conformance.protocol import Hello, Raised, Request, Result, clean_text
+from conformance.registry import PluginError, load_builtin, load_plugin, registered
+from conformance.runner import Runner
+from conformance.wire import (
     SharedMemory,
     answer_header,
-    clean_text,
     decode,
     encode,
     read_frame,
     request_from,
 )
-from conformance.registry import PluginError, load_builtin, load_plugin, registered
-from conformance.runner import Runner
 
 __all__ = ["Service"]
 

@@ -16,8 +16,8 @@ magnitude   K, the size of what the textbook formula adds up (P = L = 1, H = 0)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,21 @@ class Bounds:
         return Bounds(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
+def join(parts: Sequence[Bounds]) -> Bounds:
+    """Bounds of several batches, one below the other."""
+    return Bounds(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Bounds)))
+
+
 def constants(fmt: Format) -> dict[str, Constants]:
     """The constants that each bound of a format is derived with."""
-    u = fmt.unit_roundoff
-    pairwise = Constants(u, exact_exp=fmt.is_narrow)
-    inner = min(u, formats.FORMATS["float32"].unit_roundoff)
+    pairwise = Constants(fmt.unit_roundoff, fmt.smallest_normal, exact_exp=fmt.is_narrow)
+    inner = formats.FORMATS["float32"] if fmt.is_narrow else fmt
     return {
-        "weak": pairwise if fmt.is_narrow else Constants(u, recursive=True),
+        "weak": pairwise if fmt.is_narrow else replace(pairwise, recursive=True),
         "pairwise": pairwise,
-        "strong": Constants(inner),
-        "magnitude": Constants(u).magnitude(),
+        # Computed in float32, a narrow format's results underflow in the last rounding only.
+        "strong": Constants(inner.unit_roundoff, fmt.smallest_normal),
+        "magnitude": pairwise.magnitude(),
     }
 
 

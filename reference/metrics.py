@@ -153,7 +153,7 @@ class Underflow:
     Attributes
     ----------
     policy : str
-        ``gradual``: nothing above the smallest subnormal eta was lost. ``partial``: some
+        ``gradual``: nothing was lost but by rounding. ``partial``: some
         subnormal results came back, others were lost. ``flush``: no subnormal result came back.
         ``premature``: normal results were lost, a defect. ``none``: the ladder has no result in
         the subnormal range that the error bound obliges to be non-zero.
@@ -173,23 +173,31 @@ class Underflow:
         return self.policy in ("flush", "partial")
 
 
-def underflow(result: F64, refs: References, bounds: Bounds) -> Underflow:
-    """Measure the underflow policy from results on a gap ladder (arrays of equal shape)."""
+def underflow(result: F64, refs: References, gradual: Bounds, flushing: Bounds) -> Underflow:
+    """Measure the underflow policy from results on a gap ladder (arrays of equal shape).
+
+    Parameters
+    ----------
+    result : ndarray of float64
+    refs : References
+    gradual, flushing : Bounds
+        Of an implementation that keeps subnormal results, and of one that flushes them. A zero
+        that the first allow is a rounding, one that the second do not allow is premature.
+    """
     fmt = refs.format
     size = magnitudes(refs)
     # Only results that the rounding errors allowed by the weak bound cannot cancel to 0.
-    obliged = refs.finite & (refs.codes != ZERO) & (bounds.roundoff < size / 2)
+    obliged = refs.finite & (refs.codes != ZERO) & (gradual.roundoff < size / 2)
     zero = obliged & (result == 0)
     nonzero = obliged & (result != 0) & np.isfinite(result)
     subnormal = nonzero & (np.abs(result) < fmt.smallest_normal)
     last = float(np.abs(result[nonzero]).min(initial=np.inf))
     lost = float(size[zero].max(initial=0))
-    if not (obliged & (size < fmt.smallest_normal)).any() and lost < fmt.smallest_normal:
+    if not (obliged & (size < fmt.smallest_normal)).any() and not zero.any():
         return Underflow("none", lost, last)
-    if lost <= fmt.smallest_subnormal:
+    if (size[zero] <= gradual.weak[zero]).all():
         return Underflow("gradual", lost, last)
-    slack = (bounds.roundoff[zero] / size[zero]).max(initial=0)
-    if lost >= fmt.smallest_normal * (1 + float(slack)):
+    if (size[zero] > flushing.weak[zero]).any():
         return Underflow("premature", lost, last)
     return Underflow("partial" if subnormal.any() else "flush", lost, last)
 
@@ -198,8 +206,6 @@ def explained(result: F64, refs: References, bounds: Bounds, policy: Underflow) 
     """Zeros that the measured underflow policy explains: they do not count against a grade."""
     if not policy.flushes:
         return np.zeros(refs.shape, bool)
-    size = magnitudes(refs)
-    with np.errstate(all="ignore"):
-        slack = 1 + bounds.roundoff / size
-    small = size < refs.format.smallest_normal * np.where(np.isfinite(slack), slack, 1)
-    return np.asarray((result == 0) & refs.finite & (refs.codes != ZERO) & small)
+    lost = (result == 0) & refs.finite & (refs.codes != ZERO)
+    beyond_rounding = magnitudes(refs) > bounds.roundoff
+    return np.asarray(lost & beyond_rounding & (magnitudes(refs) <= bounds.weak))

@@ -13,7 +13,7 @@ is there for what this argument does not cover and raises :class:`Undecided` ins
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -102,6 +102,17 @@ class References:
         return References(
             self.hi[index], self.lo[index], self.exponent[index], self.codes[index], self.format
         )
+
+
+def join(parts: Sequence[References]) -> References:
+    """References of several batches of one format, one below the other."""
+    return References(
+        np.concatenate([p.hi for p in parts]),
+        np.concatenate([p.lo for p in parts]),
+        np.concatenate([p.exponent for p in parts]),
+        np.concatenate([p.codes for p in parts]),
+        parts[0].format,
+    )
 
 
 def check_subnormals() -> None:

@@ -127,9 +127,7 @@ class Framework(ABC):
     @classmethod
     def means_unsupported(cls, type_name: str, text: str) -> bool:
         """Whether an exception is on the framework's list of known refusals."""
-        return any(
-            type_name == known and part in text for known, part in cls.unsupported_messages
-        )
+        return any(type_name == known and part in text for known, part in cls.unsupported_messages)
 
     # --- what the process with the framework asks -------------------------------------------
 

@@ -94,9 +94,7 @@ class TensorFlow(Framework):
                 out = implementation.function(*inputs, axis=axis)
             if not isinstance(out, tf.Tensor):
                 raise GarbageError(f"returned {type(out).__name__}, not a tf.Tensor")
-            gradient = tape.gradient(
-                out, inputs[position], output_gradients=tf.cast(g, out.dtype)
-            )
+            gradient = tape.gradient(out, inputs[position], output_gradients=tf.cast(g, out.dtype))
             if gradient is None:
                 raise ValueError(f"TensorFlow finds no gradient with respect to {argument}")
             return tf.convert_to_tensor(gradient)

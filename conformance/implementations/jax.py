@@ -25,7 +25,9 @@ def softmax(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="log_softmax", framework="jax", name="jax.nn.log_softmax",
+    op="log_softmax",
+    framework="jax",
+    name="jax.nn.log_softmax",
     url=f"{_JAX}jax.nn.log_softmax.html",
 )
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
@@ -36,7 +38,9 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="logsumexp", framework="jax", name="jax.nn.logsumexp",
+    op="logsumexp",
+    framework="jax",
+    name="jax.nn.logsumexp",
     url=f"{_JAX}jax.nn.logsumexp.html",
 )
 def logsumexp(x: Any, *, axis: int = -1) -> Any:
@@ -47,8 +51,11 @@ def logsumexp(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="softmax_cross_entropy", framework="jax", name="optax.losses.softmax_cross_entropy",
-    url=f"{_OPTAX}#optax.losses.softmax_cross_entropy", requires=("optax",),
+    op="softmax_cross_entropy",
+    framework="jax",
+    name="optax.losses.softmax_cross_entropy",
+    url=f"{_OPTAX}#optax.losses.softmax_cross_entropy",
+    requires=("optax",),
 )
 def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
     """Optax's; JAX itself has no cross-entropy."""
@@ -58,9 +65,11 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="sparse_softmax_cross_entropy", framework="jax",
+    op="sparse_softmax_cross_entropy",
+    framework="jax",
     name="optax.losses.softmax_cross_entropy_with_integer_labels",
-    url=f"{_OPTAX}#optax.losses.softmax_cross_entropy_with_integer_labels", requires=("optax",),
+    url=f"{_OPTAX}#optax.losses.softmax_cross_entropy_with_integer_labels",
+    requires=("optax",),
 )
 def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     """Optax's; JAX itself has no cross-entropy."""
@@ -71,42 +80,48 @@ def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
 
 @functools.cache
 def _weighted() -> Any:
-    """t l with 0 where t is 0 and l is -inf, and the derivatives that belong to it.
+    """t l with 0 where t is 0 in a row without a NaN, and the derivatives that belong to it.
 
     A plain ``where`` has the right value, but its derivative to t is 0 there instead of l.
     """
     import jax
     import jax.numpy as jnp
 
-    @jax.custom_jvp
-    def weighted(t: Any, l: Any) -> Any:  # noqa: E741 - the contract's name for it
-        return jnp.where((t == 0) & jnp.isneginf(l), 0, t * l)
+    def product(t: Any, l: Any, sound: Any) -> Any:  # noqa: E741 - the contract's name for it
+        return jnp.where((t == 0) & sound, 0, t * l)
 
-    @weighted.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        t, l = primals  # noqa: E741
-        t_dot, l_dot = tangents
-        return weighted(t, l), l * t_dot + t * l_dot
+    def derivative(primals: Any, tangents: Any) -> Any:
+        t, l, _ = primals  # noqa: E741
+        t_dot, l_dot, _ = tangents
+        return product(*primals), l * t_dot + t * l_dot
 
+    weighted = jax.custom_jvp(product)
+    weighted.defjvp(derivative)
     return weighted
 
 
 @implementation(
-    op="softmax_cross_entropy", framework="jax",
-    name="jax.nn.log_softmax.weighted_sum", variant="composition",
+    op="softmax_cross_entropy",
+    framework="jax",
+    name="jax.nn.log_softmax.weighted_sum",
+    variant="composition",
     url=f"{_JAX}jax.nn.log_softmax.html",
 )
 def softmax_cross_entropy_composition(x: Any, target: Any, *, axis: int = -1) -> Any:
-    """-sum t log_softmax(x), where t = 0 contributes 0 at -inf."""
+    """-sum t log_softmax(x), where t = 0 contributes 0 whatever l is, but hides no NaN in x."""
     import jax
     import jax.numpy as jnp
 
-    return -jnp.sum(_weighted()(target, jax.nn.log_softmax(x, axis=axis)), axis=axis)
+    sound = ~jnp.any(jnp.isnan(x), axis=axis, keepdims=True)
+    terms = _weighted()(target, jax.nn.log_softmax(x, axis=axis), sound)
+    return -jnp.sum(terms, axis=axis)
 
 
 @implementation(
-    op="sparse_softmax_cross_entropy", framework="jax",
-    name="jax.nn.log_softmax.gather", variant="composition",
+    op="sparse_softmax_cross_entropy",
+    framework="jax",
+    name="jax.nn.log_softmax.gather",
+    variant="composition",
     url=f"{_JAX}jax.nn.log_softmax.html",
 )
 def sparse_softmax_cross_entropy_composition(x: Any, label: Any, *, axis: int = -1) -> Any:
@@ -141,18 +156,18 @@ def _minus_target(axis: int) -> Any:
     import jax
     import jax.numpy as jnp
 
-    @jax.custom_vjp
-    def loss(x: Any, target: Any) -> Any:
+    def value(x: Any, target: Any) -> Any:
         return -jnp.sum(target * jax.nn.log_softmax(x, axis=axis), axis=axis)
 
     def forward(x: Any, target: Any) -> Any:
-        return loss(x, target), (jax.nn.log_softmax(x, axis=axis), target)
+        return value(x, target), (jax.nn.log_softmax(x, axis=axis), target)
 
     def backward(kept: Any, g: Any) -> Any:
         l, target = kept  # noqa: E741 - the contract's name for it
         g = jnp.expand_dims(g, axis)
         return g * (jnp.exp(l) - target), -g * l
 
+    loss = jax.custom_vjp(value)
     loss.defvjp(forward, backward)
     return loss
 

@@ -58,6 +58,11 @@ def _outside(array: Array, like: Array, axis: int = -1) -> Array:
     return np.ascontiguousarray(np.moveaxis(array, -1, axis), like.dtype)
 
 
+def _outside_reduced(array: Array, like: Array) -> Array:
+    """The axis gone, and one rounding to the dtype of the input."""
+    return np.asarray(array[..., 0], like.dtype, order="C")
+
+
 @dataclass(frozen=True)
 class _Rows:
     """What all five ops are made of; the classes are last, and kept as 1 where reduced."""
@@ -100,9 +105,7 @@ def _rows(x: Array) -> _Rows:
     # Rows without a limit: the entries beside the infinities have one, so t must not be NaN.
     t = np.sum(np.where(top | no_limit, zero, e), axis=-1, keepdims=True)
     big_s = 1 + t
-    return _Rows(
-        x, m, d, t, e / big_s, np.where(no_limit, nan, t / big_s), top, no_limit
-    )
+    return _Rows(x, m, d, t, e / big_s, np.where(no_limit, nan, t / big_s), top, no_limit)
 
 
 def _sum(values: Array) -> Array:
@@ -120,9 +123,10 @@ def _half_log_softmax(rows: _Rows) -> Array:
 
 
 def _too_wide(rows: _Rows) -> Array:
-    return np.any(np.isneginf(rows.d) & np.isfinite(rows.x), axis=-1, keepdims=True) & np.isfinite(
-        rows.m
-    )
+    """Rows of finite maximum in which a finite difference is beyond the format."""
+    lost = np.isneginf(rows.d) & np.isfinite(rows.x)
+    wide: Array = np.any(lost, axis=-1, keepdims=True) & np.isfinite(rows.m)
+    return wide
 
 
 def _times(weight: Array, value: Array) -> Array:
@@ -149,8 +153,12 @@ def _softmax_vjp(g: Array, x: Array, *, axis: int) -> dict[str, Array]:
 
 
 @implementation(
-    op="softmax", framework="numpy", name="conformance.numpy.softmax", variant="composition",
-    url=_URL, vjp=_quiet(_softmax_vjp),
+    op="softmax",
+    framework="numpy",
+    name="conformance.numpy.softmax",
+    variant="composition",
+    url=_URL,
+    vjp=_quiet(_softmax_vjp),
 )
 @_quiet
 def softmax(x: Array, *, axis: int = -1) -> Array:
@@ -173,8 +181,12 @@ def _log_softmax_vjp(g: Array, x: Array, *, axis: int) -> dict[str, Array]:
 
 
 @implementation(
-    op="log_softmax", framework="numpy", name="conformance.numpy.log_softmax",
-    variant="composition", url=_URL, vjp=_quiet(_log_softmax_vjp),
+    op="log_softmax",
+    framework="numpy",
+    name="conformance.numpy.log_softmax",
+    variant="composition",
+    url=_URL,
+    vjp=_quiet(_log_softmax_vjp),
 )
 @_quiet
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
@@ -193,14 +205,18 @@ def _logsumexp_vjp(g: Array, x: Array, *, axis: int) -> dict[str, Array]:
 
 
 @implementation(
-    op="logsumexp", framework="numpy", name="conformance.numpy.logsumexp", variant="composition",
-    url=_URL, vjp=_quiet(_logsumexp_vjp),
+    op="logsumexp",
+    framework="numpy",
+    name="conformance.numpy.logsumexp",
+    variant="composition",
+    url=_URL,
+    vjp=_quiet(_logsumexp_vjp),
 )
 @_quiet
 def logsumexp(x: Array, *, axis: int = -1) -> Array:
     """m + log1p(t); m itself where it is infinite."""
     rows = _rows(_inside(x, axis))
-    return _outside(np.where(np.isinf(rows.m), rows.m, rows.m + rows.ell)[..., 0], x)
+    return _outside_reduced(np.where(np.isinf(rows.m), rows.m, rows.m + rows.ell), x)
 
 
 # --- cross-entropy: -sum t l ----------------------------------------------------------------
@@ -217,9 +233,7 @@ def _gradient_to_x(rows: _Rows, target: Array) -> Array:
     )
 
 
-def _softmax_cross_entropy_vjp(
-    g: Array, x: Array, target: Array, *, axis: int
-) -> dict[str, Array]:
+def _softmax_cross_entropy_vjp(g: Array, x: Array, target: Array, *, axis: int) -> dict[str, Array]:
     """To x: g (s sum(t) - t). To the target: -g l."""
     rows, t, inner = _rows(_inside(x, axis)), _inside(target, axis), _inside(g[..., None])
     to_target = np.where(
@@ -234,15 +248,20 @@ def _softmax_cross_entropy_vjp(
 
 
 @implementation(
-    op="softmax_cross_entropy", framework="numpy", name="conformance.numpy.softmax_cross_entropy",
-    variant="composition", url=_URL, vjp=_quiet(_softmax_cross_entropy_vjp),
+    op="softmax_cross_entropy",
+    framework="numpy",
+    name="conformance.numpy.softmax_cross_entropy",
+    variant="composition",
+    url=_URL,
+    vjp=_quiet(_softmax_cross_entropy_vjp),
 )
 @_quiet
 def softmax_cross_entropy(x: Array, target: Array, *, axis: int = -1) -> Array:
-    """-sum t l, in which t = 0 contributes 0 even where l is -inf."""
+    """-sum t l, in which t = 0 contributes 0 even where l is -inf or has no limit."""
     rows, t = _rows(_inside(x, axis)), _inside(target, axis)
     l = rows.d - rows.ell  # noqa: E741 - the contract's name for it
-    loss = -_sum(_times(t, l))
+    # m is NaN in a row with a NaN logit, which no target silences.
+    loss = -_sum(np.where((t == 0) & ~np.isnan(rows.m), t, t * l))
     wide = _too_wide(rows)
     if np.any(wide):
         # l overflows although t l need not, and an overflow must not meet one of the other sign:
@@ -252,14 +271,14 @@ def softmax_cross_entropy(x: Array, target: Array, *, axis: int = -1) -> Array:
         loss = np.where(wide, scaled * 2 * scale, loss)
     # +inf whatever the undefined terms beside it are, since these cannot be -inf for t >= 0.
     certain = np.any((t > 0) & np.isneginf(l), axis=-1, keepdims=True) & rows.no_limit
-    return _outside(np.where(certain, loss.dtype.type(np.inf), loss)[..., 0], x)
+    return _outside_reduced(np.where(certain, loss.dtype.type(np.inf), loss), x)
 
 
 def _one_hot(rows: _Rows, label: Array) -> Array:
     n = rows.x.shape[-1]
     if np.any((label < 0) | (label >= n)):
         raise ValueError(f"a label lies outside [0, {n})")
-    hot: Array = np.arange(n) == label[..., None]
+    hot: Array = np.arange(n) == np.asarray(label)[..., None]
     return hot
 
 
@@ -273,8 +292,11 @@ def _sparse_softmax_cross_entropy_vjp(
 
 
 @implementation(
-    op="sparse_softmax_cross_entropy", framework="numpy",
-    name="conformance.numpy.sparse_softmax_cross_entropy", variant="composition", url=_URL,
+    op="sparse_softmax_cross_entropy",
+    framework="numpy",
+    name="conformance.numpy.sparse_softmax_cross_entropy",
+    variant="composition",
+    url=_URL,
     vjp=_quiet(_sparse_softmax_cross_entropy_vjp),
 )
 @_quiet
@@ -282,8 +304,8 @@ def sparse_softmax_cross_entropy(x: Array, label: Array, *, axis: int = -1) -> A
     """log1p(t) - d at the label."""
     rows = _rows(_inside(x, axis))
     zero = rows.d.dtype.type(0)
-    d_label = np.sum(np.where(_one_hot(rows, label), rows.d, zero), axis=-1)
-    return _outside(rows.ell[..., 0] - d_label, x)
+    d_label = _sum(np.where(_one_hot(rows, label), rows.d, zero))
+    return _outside_reduced(rows.ell - d_label, x)
 
 
 # --- control and mutants --------------------------------------------------------------------

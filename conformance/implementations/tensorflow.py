@@ -23,7 +23,9 @@ def softmax(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="log_softmax", framework="tensorflow", name="tensorflow.nn.log_softmax",
+    op="log_softmax",
+    framework="tensorflow",
+    name="tensorflow.nn.log_softmax",
     url=f"{_DOCS}nn/log_softmax",
 )
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
@@ -34,7 +36,9 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="logsumexp", framework="tensorflow", name="tensorflow.math.reduce_logsumexp",
+    op="logsumexp",
+    framework="tensorflow",
+    name="tensorflow.math.reduce_logsumexp",
     url=f"{_DOCS}math/reduce_logsumexp",
 )
 def logsumexp(x: Any, *, axis: int = -1) -> Any:
@@ -45,7 +49,8 @@ def logsumexp(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="softmax_cross_entropy", framework="tensorflow",
+    op="softmax_cross_entropy",
+    framework="tensorflow",
     name="tensorflow.nn.softmax_cross_entropy_with_logits",
     url=f"{_DOCS}nn/softmax_cross_entropy_with_logits",
 )
@@ -57,7 +62,8 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="sparse_softmax_cross_entropy", framework="tensorflow",
+    op="sparse_softmax_cross_entropy",
+    framework="tensorflow",
     name="tensorflow.nn.sparse_softmax_cross_entropy_with_logits",
     url=f"{_DOCS}nn/sparse_softmax_cross_entropy_with_logits",
 )
@@ -94,7 +100,6 @@ def _unshifted_softmax(x: Any, *, axis: int = -1) -> Any:
 def _softmax_minus_target(x: Any, target: Any, *, axis: int = -1) -> Any:
     import tensorflow as tf
 
-    @tf.custom_gradient  # type: ignore[misc, unused-ignore]
     def loss(x: Any, target: Any) -> Any:
         l = tf.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
 
@@ -104,7 +109,7 @@ def _softmax_minus_target(x: Any, target: Any, *, axis: int = -1) -> Any:
 
         return -tf.reduce_sum(target * l, axis=axis), gradient
 
-    return loss(x, target)
+    return tf.custom_gradient(loss)(x, target)
 
 
 mutants(

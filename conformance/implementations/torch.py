@@ -17,7 +17,9 @@ NO_IGNORED_INDEX = -(2**63)
 
 
 @implementation(
-    op="softmax", framework="torch", name="torch.nn.functional.softmax",
+    op="softmax",
+    framework="torch",
+    name="torch.nn.functional.softmax",
     url=f"{_DOCS}torch.nn.functional.softmax.html",
 )
 def softmax(x: Any, *, axis: int = -1) -> Any:
@@ -28,7 +30,9 @@ def softmax(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="log_softmax", framework="torch", name="torch.nn.functional.log_softmax",
+    op="log_softmax",
+    framework="torch",
+    name="torch.nn.functional.log_softmax",
     url=f"{_DOCS}torch.nn.functional.log_softmax.html",
 )
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
@@ -39,7 +43,9 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="logsumexp", framework="torch", name="torch.logsumexp",
+    op="logsumexp",
+    framework="torch",
+    name="torch.logsumexp",
     url=f"{_DOCS}torch.logsumexp.html",
 )
 def logsumexp(x: Any, *, axis: int = -1) -> Any:
@@ -55,7 +61,8 @@ def _classes_second(x: Any, axis: int) -> Any:
 
 
 @implementation(
-    op="softmax_cross_entropy", framework="torch",
+    op="softmax_cross_entropy",
+    framework="torch",
     name="torch.nn.functional.cross_entropy.probabilities",
     url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
 )
@@ -69,7 +76,8 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
-    op="sparse_softmax_cross_entropy", framework="torch",
+    op="sparse_softmax_cross_entropy",
+    framework="torch",
     name="torch.nn.functional.cross_entropy.indices",
     url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
 )
@@ -101,7 +109,7 @@ def _unshifted_softmax(x: Any, *, axis: int = -1) -> Any:
 def _minus_target() -> Any:
     import torch
 
-    class SoftmaxMinusTarget(torch.autograd.Function):
+    class SoftmaxMinusTarget(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(ctx: Any, x: Any, target: Any, axis: int) -> Any:
             l = torch.nn.functional.log_softmax(x, dim=axis)  # noqa: E741 - the contract's name

@@ -1,9 +1,9 @@
 """Double-word arithmetic on arrays: every number is a pair high + low with high = RN(high + low).
 
-Values only; the balls around them live in ``_floating``. u = 2^-53. Each function states a bound
-of its *relative* error as a constant, valid while no operand or result leaves 2^-900 ... 2^900
-(underflowing low-order terms then cost at most 2^-1070 absolutely, below 2^-160 relatively; every
-constant is rounded up by far more than that).
+Values only; the balls around them live in ``_ball``, ``_ring`` and ``_functions``. u = 2^-53. Each
+function states a bound of its *relative* error as a constant, valid while no operand or result
+leaves 2^-900 ... 2^900 (underflowing low-order terms then cost at most 2^-1070 absolutely, below
+2^-160 relatively; every constant is rounded up by far more than that).
 
 The building blocks are algorithms 6 (sum), 7 (times a float), 10 (product) and 17 (quotient) of
 Joldes, Muller, Popescu, "Tight and rigorous error bounds for basic building blocks of double-word
@@ -61,7 +61,7 @@ EXP = 2.0**-98
 SMALL = 2.0**-100
 """Bound of :func:`expm1_small`; derived there."""
 
-EXPM1 = 2.0**-95
+EXPM1 = 2.0**-96
 """Bound of :func:`expm1`; derived there."""
 
 PHI = 2.0**-85
@@ -76,10 +76,15 @@ SMALL_LIMIT = 0.35
 REDUCE_LIMIT = 709.0
 """Beyond this |N| reaches 2^24 and the argument is reduced by :func:`_reduce_far`."""
 
-MAGIC = 6755399441055744.0
-"""1.5 * 2^52: adding it rounds to an integer and leaves that integer in the low bits."""
+ORIGIN = 6755399441055744.0 + (1023 * STEPS + STEPS // 2)
+"""1.5 * 2^52 and an offset: adding it rounds to an integer N and leaves N + offset in the low bits,
+where ``bits >> BITS`` is then the biased exponent k + 1023 and ``bits & (STEPS - 1)`` the place of
+j in an octave of the tables."""
 
-MAGIC_BITS = int(np.float64(MAGIC).view(np.int64))
+_ORIGIN_BITS = int(np.float64(ORIGIN).view(np.int64))
+
+FIRST = _ORIGIN_BITS - STEPS // 2 - PAD
+"""``bits - FIRST`` is the place of N in the whole tables, for |N| <= STEPS / 2 + PAD."""
 
 _LOW_6 = float(Fraction(1, 6) - Fraction(1 / 6))
 """What the float64 number 1/6 leaves of the fraction."""
@@ -137,8 +142,8 @@ def total(high: Array, low: Array) -> Pair:
     return two_sum(h[0], low[0])
 
 
-def reduce(dh: Array, dl: Array) -> tuple[Array, Array, Array]:
-    """Return (rh, rl, N): d = N ln 2 / 2^B + r with |r| < 2^-15.5, and N as bits of ``MAGIC + N``.
+def reduce(dh: Array, dl: Array) -> tuple[Array, Array, IntArray]:
+    """Return (rh, rl, N): d = N ln 2 / 2^B + r with |r| < 2^-15.5, and N as bits of ``ORIGIN + N``.
 
     L = ln 2 / 2^B = L1 + L2 + L3 + (below 2^-125). |N| < 2^24 because |d| <= ``REDUCE_LIMIT``.
     N = rint(dh / L) up to a rounding of the quotient, so |dh - N L| <= L/2 (1 + 2^-27). N L1 is
@@ -152,14 +157,14 @@ def reduce(dh: Array, dl: Array) -> tuple[Array, Array, Array]:
     and, as these terms are proportional to N, at most 2^-104.5 |d|; for N = 0 it is 0. The last
     two_sum is exact and normalises: |rl| <= u |rh|.
     """
-    shifted = dh * PER_STEP + MAGIC
-    n = shifted - MAGIC
+    shifted = dh * PER_STEP + ORIGIN
+    n = shifted - ORIGIN
     s, e = two_sum(dh - n * STEP_1, n * -STEP_2)
     if dl.any():
         s, e2 = two_sum(s, dl)
         e = e + e2
     rh, rl = two_sum(s, e - n * STEP_3)
-    return rh, rl, shifted
+    return rh, rl, shifted.view(np.int64)
 
 
 def _reduce_far(dh: Array, dl: Array) -> tuple[Array, Array, IntArray]:
@@ -203,10 +208,9 @@ def exp(dh: Array, dl: Array) -> tuple[Array, Array, IntArray]:
         ch, cl, k = _reduce_far(dh[far], dl[far])
         dh, dl, extra = dh.copy(), dl.copy(), np.zeros(dh.shape, np.int64)
         dh[far], dl[far], extra[far] = ch, cl, k
-    rh, rl, shifted = reduce(dh, dl)
-    bits = shifted.view(np.int64) + (STEPS // 2)
-    index = (bits & (STEPS - 1)) + PAD
-    k = (bits >> BITS) - (MAGIC_BITS >> BITS)
+    rh, rl, bits = reduce(dh, dl)
+    index = bits & (STEPS - 1)
+    k = (bits >> BITS) - (_ORIGIN_BITS >> BITS)
     if extra is not None:
         k += extra
     qh, ql = two_square(rh)
@@ -214,13 +218,18 @@ def exp(dh: Array, dl: Array) -> tuple[Array, Array, IntArray]:
     ph, pe = fast_two_sum(rh, half)
     cubic = (rh * qh) * (1 / 6 + rh * (1 / 24 + rh * (1 / 120 + rh * (1 / 720))))
     low = ((0.5 * ql + pe) + (rl + rl * ph)) + cubic
-    th = table.power_high.take(index)
-    ah = table.power_split.take(index)
-    tl = table.power_low.take(index)
+    th = table.octave_high.take(index)
+    ah = table.octave_split.take(index)
+    tl = table.octave_low.take(index)
     m, me = two_prod_presplit(th, ah, th - ah, ph)
     sh, se = fast_two_sum(th, m)
     h, low = fast_two_sum(sh, (se + (tl + (tl * ph + me))) + th * low)
     return h, low, k
+
+
+def power_of_two(bits: IntArray) -> Array:
+    """Return 2^k from the bits of ``ORIGIN + N``, for -1022 <= k <= 1023."""
+    return ((bits >> BITS) << 52).view(np.float64)
 
 
 def scale(h: Array, low: Array, k: IntArray) -> Pair:
@@ -262,18 +271,18 @@ def expm1_small(dh: Array, dl: Array) -> Pair:
     2^-104.1 + 1.11 (2^-102 + 12 u^2) + 2.2 2^-106 + 4 u^2 < 2^-100.3.
     """
     table = tables()
-    rh, rl, shifted = reduce(dh, dl)
-    index = shifted.view(np.int64) - (MAGIC_BITS - STEPS // 2 - PAD)
+    rh, rl, bits = reduce(dh, dl)
+    index = bits - FIRST
     ph, pl = add(rh, rl, *_phi_reduced(rh, rl))
     ph, pl = mul(ph, pl, table.power_high.take(index), table.power_low.take(index))
     return add(table.minus_one_high.take(index), table.minus_one_low.take(index), ph, pl)
 
 
 def expm1(dh: Array, dl: Array) -> Pair:
-    """Return e^d - 1 for |d| <= 600, within ``EXPM1``.
+    """Return e^d - 1 for |d| <= 602, within ``EXPM1``.
 
     Beyond ``SMALL_LIMIT`` it is (e^d)(1 + EXP) - 1, which magnifies the error of the exponential
-    by e^d / |e^d - 1| <= 3.4: 2^-95.3 with the addition's 4 u^2.
+    by e^d / |e^d - 1| <= 3.4: 2^-96.2 with the addition's 4 u^2.
     """
     small = np.abs(dh) <= SMALL_LIMIT
     if small.all():
@@ -286,7 +295,7 @@ def expm1(dh: Array, dl: Array) -> Pair:
 
 
 def phi(ch: Array, cl: Array) -> Pair:
-    """Return e^c - 1 - c for |c| <= 600, within ``PHI``.
+    """Return e^c - 1 - c for |c| <= 602, within ``PHI``.
 
     Up to ``SMALL_LIMIT``: phi(c) = Q + M r + T phi(r), with Q = T - 1 - N L from the table.
     For N = 0 that is phi(r), 2^-85.5. Otherwise let a = |N| L >= 2 |r| (1 - 2^-26). Then
@@ -295,7 +304,7 @@ def phi(ch: Array, cl: Array) -> Pair:
     2^-100 phi(c); products (8 and 16 u^2), sums (4 u^2) and the table (2^-106) cost less than
     (0.6 * 8 + 0.19 * 16 + 1.4 * 9) u^2 / 0.11 < 2^-98. Together below 2^-85.4.
     Beyond: (e^c) - 1 - c, whose error (e^c EXP + 8 u^2 (|e^c - 1| + |c|)) / phi(c) is largest at
-    c = 0.35: 20.6 EXP + 90 u^2 < 2^-92.
+    c = 0.35: 20.6 EXP + 90 u^2 < 2^-93.
     """
     small = np.abs(ch) <= SMALL_LIMIT
     if small.all():
@@ -310,8 +319,8 @@ def phi(ch: Array, cl: Array) -> Pair:
 
 def _phi_small(ch: Array, cl: Array) -> Pair:
     table = tables()
-    rh, rl, shifted = reduce(ch, cl)
-    index = shifted.view(np.int64) - (MAGIC_BITS - STEPS // 2 - PAD)
+    rh, rl, bits = reduce(ch, cl)
+    index = bits - FIRST
     fh, fl = _phi_reduced(rh, rl)
     fh, fl = mul(fh, fl, table.power_high.take(index), table.power_low.take(index))
     gh, gl = mul(rh, rl, table.minus_one_high.take(index), table.minus_one_low.take(index))

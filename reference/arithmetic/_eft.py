@@ -7,7 +7,7 @@ technique for extending the available precision" (1971); Knuth, TAOCP 2, 4.2.2; 
 NumPy does not expose one.
 
 These functions are exact as long as nothing overflows and the products stay above 2^-968; the
-callers in ``_floating`` see to that by looking at the exponents of their operands.
+callers in ``_ball`` see to that by looking at the exponents of their operands.
 """
 
 from __future__ import annotations

@@ -79,15 +79,20 @@ PER_STEP = (1 << (2 * _FRACTION + BITS)) // LN2_FIXED / _ONE
 
 @dataclass(frozen=True)
 class ExponentialTables:
-    """T, M and Q of the module's docstring; ``power_split`` is Veltkamp's high part of T."""
+    """T, M and Q of the module's docstring.
+
+    ``octave_*`` are T for -2^(B-1) <= j < 2^(B-1) alone, and Veltkamp's high part of it.
+    """
 
     power_high: Array
     power_low: Array
-    power_split: Array
     minus_one_high: Array
     minus_one_low: Array
     remainder_high: Array
     remainder_low: Array
+    octave_high: Array
+    octave_low: Array
+    octave_split: Array
 
 
 @functools.cache
@@ -111,7 +116,8 @@ def tables() -> ExponentialTables:
         columns[2].append(value - _ONE - ((j * LN2_FIXED) >> BITS) if j else 0)
         power = (power * root) >> _FRACTION
     (th, tl), (mh, ml), (qh, ql) = (_double_word(c) for c in columns)
-    return ExponentialTables(th, tl, split(th)[0], mh, ml, qh, ql)
+    octave = slice(PAD, PAD + STEPS)
+    return ExponentialTables(th, tl, mh, ml, qh, ql, th[octave], tl[octave], split(th[octave])[0])
 
 
 def _double_word(values: list[int]) -> tuple[Array, Array]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import numpy as np
 
 from . import _double_word as dw
-from ._eft import Array, IntArray, blocked
-from ._floating import FloatArithmetic, FloatBall, Parts
-from ._tables import BITS, LN2_HIGH, PAD, PER_STEP, STEP_1, STEP_2, STEP_3, STEPS, tables
+from ._ball import FloatBall, Parts
+from ._eft import Array, IntArray, blocked, two_sum
+from ._functions import FloatArithmetic
+from ._tables import LN2_HIGH, PER_STEP, STEP_1, STEP_2, STEP_3, STEPS, tables
 from .base import Mask
 
 U = dw.U
-MAGIC, MAGIC_BITS = dw.MAGIC, dw.MAGIC_BITS
 _STEP_23 = STEP_2 + STEP_3
 _SHORT = 128
 
@@ -55,8 +55,9 @@ class Binary64(FloatArithmetic):
         """H roundings on the way of every term: (1 + u)^H - 1 <= H u / (1 - H u)."""
         return levels * U / (1 - levels * U) * (1 + 2.0**-40)
 
-    def _two_words(self, hi: Array, lo: Array) -> Parts:
-        return (hi, lo) if lo.any() else (hi,)
+    def _two_words(self, a: Array, b: Array) -> Parts:
+        total, rounded = blocked(_sum_and_whether_rounded, a, b)
+        return blocked(two_sum, a, b) if rounded.any() else (total,)
 
     def _add(self, a: Parts, b: Parts) -> Parts:
         return (np.asarray(a[0] + b[0]),)
@@ -100,15 +101,20 @@ class Binary64(FloatArithmetic):
         return (high,), confirmed
 
 
+def _sum_and_whether_rounded(a: Array, b: Array) -> tuple[Array, Mask]:
+    s, e = two_sum(a, b)
+    return s, e != 0
+
+
 def _reduced(d: Array) -> tuple[Array, IntArray]:
-    """Return (r, bits): d = N L + r with |r| < 2^-15.5, and N as ``bits - MAGIC_BITS``.
+    """Return (r, bits): d = N L + r with |r| < 2^-15.5, and N as bits of ``ORIGIN + N``.
 
     As :func:`._double_word.reduce`, for |d| <= 709: d - N L1 is exact. N L2', with L2' the rest of
     L to 53 bits, is below 2^-19.5 and rounded once, and so is r: within 2^-72.5 + 2^-68.5, and
     exactly d for N = 0. As |N L2'| <= |N| 2^-43.5, the first error is below 2^-82 |d|.
     """
-    shifted = d * PER_STEP + MAGIC
-    n = shifted - MAGIC
+    shifted = d * PER_STEP + dw.ORIGIN
+    n = shifted - dw.ORIGIN
     return (d - n * STEP_1) - n * _STEP_23, shifted.view(np.int64)
 
 
@@ -122,11 +128,9 @@ def exponential(d: Array, tail: Array | None = None) -> tuple[Array]:
     r, bits = _reduced(d)
     if tail is not None:
         r = r + tail
-    bits = bits + (STEPS // 2)
-    t = tables().power_high.take((bits & (STEPS - 1)) + PAD)
+    t = tables().octave_high.take(bits & (STEPS - 1))
     p = r + r * r * (0.5 + r * (1 / 6))
-    factor = (((bits >> BITS) - ((MAGIC_BITS >> BITS) - 1023)) << 52).view(np.float64)
-    return ((t + t * p) * factor,)
+    return ((t + t * p) * dw.power_of_two(bits),)
 
 
 def _exp_far(d: Array, tail: Array) -> tuple[Array, IntArray]:
@@ -144,7 +148,7 @@ def _minus_one_near(d: Array) -> Array:
     3.02 u; M within u; the sum u: (0.55 + 3.02 * 0.52 + 1) / 0.47 u + u < 7.8 u.
     """
     r, bits = _reduced(d)
-    index = bits - (MAGIC_BITS - STEPS // 2 - PAD)
+    index = bits - dw.FIRST
     table = tables()
     p = r + r * r * (0.5 + r * (1 / 6 + r * (1 / 24)))
     return table.minus_one_high.take(index) + table.power_high.take(index) * p

@@ -13,12 +13,16 @@ software", 1984; Higham, ASNA, 2.2), first order in u:
 operation   error e                             underflow y
 ==========  ==================================  =====================================
 a + b       ea + eb + |v|                       ya + yb
-a b         |a| eb + |b| ea + |v|               |a| yb + |b| ya + 1
-a / b       ea / |b| + |v / b| eb + 2 |v|       ya / |b| + |v / b| yb + 1
-exp         v (ea + P)                          1
-log, log1p  ea / |a| + L |v|, ea / |1 + a|      ya / |a|, ya / |1 + a|
+a b         |a| eb + |b| ea + |v|               |a| yb + |b| ya + w
+a / b       ea / |b| + |v / b| eb + 2 |v|       ya / |b| + |v / b| yb + w
+exp         v (ea + P)                          v ya + w
+log         ea / |a| + L |v|                    ya / |a|
+log1p       ea / |1 + a| + L |v|                ya / |1 + a| + w
 sum         sum ea + H sum |a|                  sum ya
 ==========  ==================================  =====================================
+
+w is 1 where the result, given its error, can lie below the smallest normal number, and 0 where it
+cannot: a normal result that comes back as 0 is not excused by the underflow of others.
 
 In formats of at most 11 bits e^(u E) - 1 is not u E any more: there exp's error is
 ``v expm1(u (ea + P)) / u``.
@@ -47,6 +51,7 @@ class Constants:
     Attributes
     ----------
     unit_roundoff : float
+    smallest_normal : float
     exp, log : float
         P and L, the errors of exp and of log / log1p in units of u. Measured library errors reach
         3.34 u for exp and 4.31 u for log (NumPy, TensorFlow), hence 4 and 5.
@@ -57,6 +62,7 @@ class Constants:
     """
 
     unit_roundoff: float
+    smallest_normal: float
     exp: float = 4.0
     log: float = 5.0
     recursive: bool = False
@@ -68,6 +74,11 @@ class Constants:
         if self.no_summation or n < 2:
             return 0.0
         return float(n - 1) if self.recursive else float(np.ceil(np.log2(n)))
+
+    def underflows(self, v: Wide, e: Wide) -> Wide:
+        """w: 1 where v can underflow; an exact 0 cannot."""
+        below = np.abs(v) - self.unit_roundoff * e < self.smallest_normal
+        return np.where((v != 0) & below, np.longdouble(1), np.longdouble(0))
 
     def magnitude(self) -> Constants:
         """The constants whose bound is the size of what a formula adds up: P = L = 1, H = 0."""
@@ -81,38 +92,38 @@ class Bound:
     v: Wide
     e: Wide
     y: Wide
+    constants: Constants
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.v.shape
 
     def __getitem__(self, index: Any) -> Bound:
-        return Bound(self.v[index], self.e[index], self.y[index])
+        return Bound(self.v[index], self.e[index], self.y[index], self.constants)
 
     def __add__(self, other: Bound) -> Bound:
         v = self.v + other.v
-        return Bound(v, self.e + other.e + np.abs(v), self.y + other.y)
+        return Bound(v, self.e + other.e + np.abs(v), self.y + other.y, self.constants)
 
     def __sub__(self, other: Bound) -> Bound:
         return self + (-other)
 
     def __neg__(self) -> Bound:
-        return Bound(-self.v, self.e, self.y)
+        return Bound(-self.v, self.e, self.y, self.constants)
 
     def __mul__(self, other: Bound) -> Bound:
         v = self.v * other.v
         a, b = np.abs(self.v), np.abs(other.v)
-        return Bound(v, a * other.e + b * self.e + np.abs(v), a * other.y + b * self.y + 1)
+        e = a * other.e + b * self.e + np.abs(v)
+        y = a * other.y + b * self.y + self.constants.underflows(v, e)
+        return Bound(v, e, y, self.constants)
 
     def __truediv__(self, other: Bound) -> Bound:
         v = self.v / other.v
-        b = np.abs(other.v)
-        q = np.abs(v / other.v)
-        return Bound(
-            v,
-            self.e / b + q * other.e + 2 * np.abs(v),
-            self.y / b + q * other.y + 1,
-        )
+        b, q = np.abs(other.v), np.abs(v / other.v)
+        e = self.e / b + q * other.e + 2 * np.abs(v)
+        y = self.y / b + q * other.y + self.constants.underflows(v, e)
+        return Bound(v, e, y, self.constants)
 
 
 class BoundArithmetic:
@@ -121,14 +132,17 @@ class BoundArithmetic:
     def __init__(self, constants: Constants) -> None:
         self.constants = constants
 
+    def _bound(self, v: Wide, e: Wide, y: Wide) -> Bound:
+        return Bound(v, e, y, self.constants)
+
     def exact(self, values: F64) -> Bound:
         v = np.asarray(values, np.longdouble)
-        return Bound(v, np.zeros_like(v), np.zeros_like(v))
+        return self._bound(v, np.zeros_like(v), np.zeros_like(v))
 
     def difference(self, a: F64, b: F64) -> Bound:
         """Rounded once: e = |v|. A subtraction of format values does not underflow."""
         v = np.asarray(a, np.longdouble) - np.asarray(b, np.longdouble)
-        return Bound(v, np.abs(v), np.zeros_like(v))
+        return self._bound(v, np.abs(v), np.zeros_like(v))
 
     def total(self, values: F64) -> Bound:
         return self.sum(self.exact(values))
@@ -139,43 +153,45 @@ class BoundArithmetic:
         if self.constants.exact_exp:
             u = self.constants.unit_roundoff
             grown = np.expm1(np.minimum(u * grown, 11000.0)) / u
-        # 0 * inf: a result that is 0 has no relative error, however far its argument is
+        # 0 * inf: a result that is 0 in long double has no relative error to speak of
         e = np.where(v == 0, 0, v * np.where(v == 0, 0, grown))
-        y = np.ones_like(v) + np.where(v == 0, 0, v * a.y)
-        return Bound(v, e, y)
+        w = np.where(v == 0, 1, self.constants.underflows(v, e))
+        return self._bound(v, e, w + np.where(v == 0, 0, v * a.y))
 
     def expm1(self, a: Bound) -> Bound:
         v = np.expm1(a.v)
-        return Bound(v, np.exp(a.v) * a.e + self.constants.exp * np.abs(v), np.exp(a.v) * a.y)
+        slope = np.exp(a.v)
+        return self._bound(v, slope * a.e + self.constants.exp * np.abs(v), slope * a.y)
 
     def phi(self, a: Bound) -> Bound:
         v = np.expm1(a.v) - a.v
         small = np.abs(a.v) < 1e-4
         v = np.where(small, a.v * a.v / 2 * (1 + a.v / 3), v)
         slope = np.abs(np.expm1(a.v))
-        return Bound(v, slope * a.e + self.constants.exp * np.abs(v), slope * a.y)
+        return self._bound(v, slope * a.e + self.constants.exp * np.abs(v), slope * a.y)
 
     def log(self, a: Bound) -> Bound:
         v = np.log(a.v)
         size = np.abs(a.v)
-        return Bound(v, a.e / size + self.constants.log * np.abs(v), a.y / size)
+        return self._bound(v, a.e / size + self.constants.log * np.abs(v), a.y / size)
 
     def log1p(self, a: Bound) -> Bound:
         v = np.log1p(a.v)
         size = np.abs(1 + a.v)
-        return Bound(v, a.e / size + self.constants.log * np.abs(v), a.y / size)
+        e = a.e / size + self.constants.log * np.abs(v)
+        return self._bound(v, e, a.y / size + self.constants.underflows(v, e))
 
     def sum(self, a: Bound) -> Bound:
         h = self.constants.summation(a.shape[-1])
         v = a.v.sum(axis=-1, keepdims=True)
         e = a.e.sum(axis=-1, keepdims=True) + h * np.abs(a.v).sum(axis=-1, keepdims=True)
-        return Bound(v, e, a.y.sum(axis=-1, keepdims=True))
+        return self._bound(v, e, a.y.sum(axis=-1, keepdims=True))
 
     def where(self, mask: Mask, a: Bound, b: Bound) -> Bound:
-        return Bound(
+        return self._bound(
             np.where(mask, a.v, b.v), np.where(mask, a.e, b.e), np.where(mask, a.y, b.y)
         )
 
     def worse(self, a: Bound, b: Bound) -> Bound:
         """The same value by two routes: the larger error of the two."""
-        return Bound(a.v, np.maximum(a.e, b.e), np.maximum(a.y, b.y))
+        return self._bound(a.v, np.maximum(a.e, b.e), np.maximum(a.y, b.y))

@@ -1,6 +1,6 @@
 """Double-double balls: 106 bits, vectorised; decides float64 roundings.
 
-Midpoints are double words, radii as in :mod:`._floating`. The kernels and the derivations of their
+Midpoints are double words, radii as in :mod:`._ball`. The kernels and the derivations of their
 bounds are in :mod:`._double_word`; this module gives them their places in the interface and keeps
 them working in blocks that fit the cache. A softmax of n <= 2^17 classes comes out within 2^-96.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from . import _double_word as dw
+from ._ball import FloatBall, Parts
 from ._eft import BLOCK, Array, IntArray, blocked
-from ._floating import FloatArithmetic, FloatBall, Parts
+from ._functions import FloatArithmetic
 from .base import Mask
 
 _SHORT = 128

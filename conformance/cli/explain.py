@@ -1,0 +1,149 @@
+"""``conformance explain``: one case, and everybody's answer to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import numpy as np
+
+from conformance.cli.numbers import brief, brief_hex
+from conformance.cli.options import absolute_plugins, json_option, plugin_option, print_json
+
+_SHOWN = 8
+
+
+@click.command(name="explain")
+@click.argument("case_id")
+@click.option("--derivative", default=None, metavar="D", help="Only value or only vjp.")
+@click.option("--framework", multiple=True, metavar="NAME", help="Only this framework's answers.")
+@click.option("--mode", multiple=True, default=("eager",), show_default=True, metavar="M",
+              help="Modes that answer.")  # fmt: skip
+@click.option("--digits", type=click.IntRange(1, 1000), default=50, show_default=True)
+@plugin_option
+@json_option
+def command(
+    case_id: str,
+    derivative: str | None,
+    framework: tuple[str, ...],
+    mode: tuple[str, ...],
+    digits: int,
+    plugins: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Recreate a case from its id and show every installed implementation's answer.
+
+    Prints the inputs (decimal and hexadecimal), the exact answer, the correctly rounded one, and
+    for each implementation its answer with ULP error and test ratio, worst element first. Case
+    ids come from reports and records.
+    """
+    from conformance.bench import Bench
+    from conformance.plan import SelectionError, unknown
+    from conformance.registry import FRAMEWORKS
+    from conformance.settings import Settings
+    from reference import cases, oracle, ops
+
+    case = cases.by_id(case_id)
+    for name in framework:
+        if name not in FRAMEWORKS:
+            raise SelectionError(unknown("framework", name, FRAMEWORKS))
+    maps = [
+        (d, a) for d, a in ops.get(case.op).maps if derivative in (None, d)
+    ]  # fmt: skip
+    if not maps:
+        raise click.UsageError(f"{case.op} has no derivative {derivative}")
+    settings = Settings(plugins=absolute_plugins(plugins))
+    registry = settings.registry()
+    document: dict[str, Any] = {
+        "schema": 1,
+        "case_id": case.case_id,
+        "op": case.op,
+        "dtype": case.format,
+        "family": case.family,
+        "inputs": {
+            k: {"decimal": np.asarray(v).tolist(), "hex": [float(x).hex() for x in np.ravel(v)]}
+            for k, v in case.inputs.items()
+        },
+        "maps": [],
+    }
+    entries = [
+        e
+        for e in registry.values()
+        if e.op == case.op
+        and e.role in ("subject", "antipattern")
+        and (not framework or e.framework in framework)
+    ]
+    bench = Bench(settings.plan(), plugins=settings.plugins)
+    try:
+        for d, a in maps:
+            exact = oracle.decimal(case.op, d, a, cases.stack([case]), digits)[0]
+            answers = [
+                answer
+                for entry in entries
+                for m in mode
+                if (answer := bench.answer(case, entry, d, a, m)) is not None
+            ]
+            rounded = oracle.evaluate(
+                case.op, d, a, cases.stack([case]), _format(case.format)
+            ).rounded()[0]
+            document["maps"].append(
+                {
+                    "derivative": d,
+                    "argument": a,
+                    "exact": exact,
+                    "rounded": rounded.tolist(),
+                    "answers": answers,
+                }
+            )
+    finally:
+        bench.close()
+    if as_json:
+        print_json(document)
+    else:
+        _print(case, document)
+    return 0
+
+
+def _format(name: str) -> Any:
+    from reference import formats
+
+    return formats.get(name)
+
+
+def _print(case: Any, document: dict[str, Any]) -> None:
+    click.echo(f"{case.op} in {case.format}, family {case.family}, {case.n} classes")
+    for name, value in case.inputs.items():
+        click.echo(f"  {name:<7}= {brief(value)}")
+        click.echo(f"           {brief_hex(value)}")
+    for item in document["maps"]:
+        what = "value" if item["derivative"] == "value" else f"vjp to {item['argument']}"
+        click.echo(f"\n{what}")
+        shown = _elements(item)
+        for i in shown:
+            click.echo(f"  exact [{i}]   {item['exact'][i]}")
+            click.echo(f"  rounded [{i}] {float(item['rounded'][i])!r}")
+        if len(shown) < len(item["exact"]):
+            click.echo(f"  ({len(item['exact']) - len(shown)} more elements, see --json)")
+        for answer in item["answers"]:
+            _print_answer(answer)
+
+
+def _elements(item: dict[str, Any]) -> list[int]:
+    """The elements to show: the first few, and everybody's worst."""
+    count = len(item["exact"])
+    worst = {a["worst"] for a in item["answers"] if a.get("worst") is not None}
+    return sorted({*range(min(_SHOWN, count)), *worst} if count > _SHOWN else range(count))
+
+
+def _print_answer(answer: dict[str, Any]) -> None:
+    from conformance.text import printable
+
+    name = f"{answer['implementation']} ({answer['mode']})"
+    if answer.get("result") is None:
+        click.echo(f"  {name}: {printable(answer['message'], 200)}")
+        return
+    i = answer["worst"]
+    click.echo(
+        f"  {name}: [{i}] {answer['result'][i]!r}, {answer['ulp']:.4g} ULP, "
+        f"test ratio {answer['ratio_weak']:.3g}"
+    )

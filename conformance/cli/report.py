@@ -1,0 +1,34 @@
+"""``conformance report``: records to pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="report")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="Folder for index.html and report.md.  [default: RUN/report of the first]",
+)
+def command(runs: tuple[Path, ...], out: Path | None) -> int:
+    """Turn one or several records into index.html and report.md.
+
+    RUN is the folder that `conformance run` wrote. Several records stand side by side.
+    """
+    from conformance.record import read_record
+    from conformance.report import write_report
+    from conformance.text import printable
+
+    records = [read_record(run) for run in runs]
+    page = write_report(records, out or runs[0] / "report")
+    for run, record in zip(runs, records, strict=True):
+        if record.partial:
+            click.echo(f"{printable(run)}: the record is partial", err=True)
+    click.echo(f"report: {printable(page)}")
+    return 0

@@ -1,0 +1,316 @@
+"""Arrays go through every framework bit for bit, and derivatives come out of every mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance.executor import Executor, Request, Result, numpy_dtype
+from conformance.frameworks import get_framework, installed_version
+from conformance.registry import FRAMEWORKS, OPS, load_builtin
+
+FORMATS = ("float64", "float32", "bfloat16", "float16")
+INTEGERS = {8: np.uint64, 4: np.uint32, 2: np.uint16}
+
+
+class Executors:
+    """Executors by framework and context, started when first asked for."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], Executor] = {}
+
+    def __call__(self, framework: str, dtype: str) -> Executor:
+        if installed_version(framework) is None:
+            pytest.skip(f"{framework} is not installed")
+        key = framework, get_framework(framework).context_for(dtype)
+        if key not in self._open:
+            self._open[key] = Executor(*key)
+        return self._open[key]
+
+    def close(self) -> None:
+        for executor in self._open.values():
+            executor.close()
+
+
+@pytest.fixture(scope="module")
+def executors() -> Iterator[Executors]:
+    opened = Executors()
+    yield opened
+    opened.close()
+
+
+def bit_patterns(dtype: str) -> np.ndarray[Any, Any]:
+    """All of a 16-bit format; of a wider one its corners and a random sample of all bits."""
+    kind = numpy_dtype(dtype)
+    integer = INTEGERS[kind.itemsize]
+    if kind.itemsize == 2:
+        bits = np.arange(1 << 16, dtype=integer)
+    else:
+        width = 8 * kind.itemsize
+        fraction = {"float32": 23, "float64": 52}[dtype]
+        one = 1
+        exponent = ((one << (width - 1 - fraction)) - 1) << fraction
+        quiet = one << (fraction - 1)
+        corners = [
+            0,
+            1,
+            2,
+            (one << fraction) - 1,  # zero, the smallest and the largest subnormal
+            one << fraction,
+            exponent - 1,
+            exponent,  # smallest normal, largest, infinity
+            exponent | quiet,
+            exponent | 1,
+            exponent | (quiet - 1),  # quiet and signalling NaN
+            exponent | quiet | 0x1234,
+            exponent | ((one << fraction) - 1),
+        ]
+        sign = one << (width - 1)
+        rng = np.random.default_rng(7)
+        sample = rng.integers(0, 1 << 63, 4096, dtype=np.uint64) >> np.uint64(64 - width)
+        sample = np.concatenate([sample, sample | np.uint64(sign)]).astype(integer)
+        bits = np.concatenate(
+            [np.array(corners + [c | sign for c in corners], dtype=integer), sample]
+        )
+        bits = np.resize(bits, (len(bits) // 8 + 1) * 8)
+    return bits.view(kind).reshape(8, -1)
+
+
+def ask(
+    executor: Executor,
+    name: str,
+    derivative: str,
+    argument: str,
+    dtype: str,
+    mode: str,
+    arrays: dict[str, np.ndarray[Any, Any]],
+) -> Result:
+    op = load_builtin()[name].op
+    answer = executor.call(Request(name, op, derivative, argument, dtype, mode, arrays))
+    assert isinstance(answer, Result), answer
+    assert answer.leaks == ()
+    assert answer.breaches == ()
+    return answer
+
+
+EXCHANGES = [
+    pytest.param(framework, mode, dtype, id=f"{framework}-{mode}-{dtype}")
+    for framework in FRAMEWORKS
+    for mode in get_framework(framework).modes
+    # Compilers may do to an identity what they like; what must be exact is the exchange.
+    if mode == "eager"
+    for dtype in FORMATS
+]
+
+
+@pytest.mark.parametrize(("framework", "mode", "dtype"), EXCHANGES)
+def test_every_bit_survives_the_way_in_and_out(
+    executors: Executors, framework: str, mode: str, dtype: str
+) -> None:
+    """NaN payloads, subnormals and the sign of zero included; the inputs are compared too."""
+    answer = bit_patterns(dtype)
+    result = ask(
+        executors(framework, dtype),
+        f"conformance.control.{framework}.softmax",
+        "value",
+        "-",
+        dtype,
+        mode,
+        {"x": answer, "answer": answer},
+    )
+    assert result.out.dtype == answer.dtype
+    assert result.out.tobytes() == answer.tobytes()
+
+
+COMPILED = [
+    pytest.param(framework, mode, dtype, id=f"{framework}-{mode}-{dtype}")
+    for framework in FRAMEWORKS
+    for mode in get_framework(framework).modes
+    if mode != "eager"
+    for dtype in FORMATS
+]
+
+
+@pytest.mark.parametrize(("framework", "mode", "dtype"), COMPILED)
+def test_a_control_is_bit_equal_in_every_mode(
+    executors: Executors, framework: str, mode: str, dtype: str
+) -> None:
+    """Everything but the payload of a NaN, which no compiler promises."""
+    answer = bit_patterns(dtype)
+    result = ask(
+        executors(framework, dtype),
+        f"conformance.control.{framework}.softmax",
+        "vjp",
+        "x",
+        dtype,
+        mode,
+        {"x": answer, "g": answer, "answer": answer},
+    )
+    integer = INTEGERS[answer.itemsize]
+    with np.errstate(invalid="ignore"):  # ml_dtypes warns of signalling NaNs
+        nan = np.isnan(answer)
+        assert np.array_equal(np.isnan(result.out), nan)
+    assert np.array_equal(result.out.view(integer)[~nan], answer.view(integer)[~nan])
+
+
+# --- values and derivatives -----------------------------------------------------------------
+
+X = np.array([[0.5, 1.5, 0.125], [2.25, -1.5, 1.75]])
+# Each row sums to 1: TensorFlow documents nothing else, and its gradient is s - t (a deviation).
+TARGET = np.array([[0.25, 0.5, 0.25], [0.0, 0.0, 1.0]])
+LABEL = np.array([1, 2])
+
+
+def textbook(op: str, argument: str, g: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """CONTRACT 1 and 2, in float64 on harmless numbers."""
+    s = np.exp(X) / np.exp(X).sum(-1, keepdims=True)
+    l = np.log(s)  # noqa: E741 - the contract's name for it
+    t = np.eye(3)[LABEL] if op.startswith("sparse") else TARGET
+    column = g[..., None] if g.ndim == 1 else g
+    values: dict[tuple[str, str], Callable[[], Any]] = {
+        ("softmax", "-"): lambda: s,
+        ("softmax", "x"): lambda: s * (g - (s * g).sum(-1, keepdims=True)),
+        ("log_softmax", "-"): lambda: l,
+        ("log_softmax", "x"): lambda: g - s * g.sum(-1, keepdims=True),
+        ("logsumexp", "-"): lambda: np.log(np.exp(X).sum(-1)),
+        ("logsumexp", "x"): lambda: column * s,
+        ("softmax_cross_entropy", "-"): lambda: -(t * l).sum(-1),
+        ("softmax_cross_entropy", "x"): lambda: column * (s * t.sum(-1, keepdims=True) - t),
+        ("softmax_cross_entropy", "target"): lambda: -column * l,
+        ("sparse_softmax_cross_entropy", "-"): lambda: -(t * l).sum(-1),
+        ("sparse_softmax_cross_entropy", "x"): lambda: column * (s - t),
+    }
+    return np.asarray(values[op, argument]())
+
+
+SUBJECTS = [
+    pytest.param(entry.name, mode, id=f"{entry.name}-{mode}")
+    for entry in load_builtin().values()
+    if entry.role == "subject"
+    for mode in get_framework(entry.framework).modes
+    if mode != "compiled" or entry.framework == "jax" or entry.op == "softmax_cross_entropy"
+]
+TOLERANCE = {"float64": 1e-14, "float32": 1e-5, "bfloat16": 0.06, "float16": 0.008}
+
+
+@pytest.mark.parametrize(("name", "mode"), SUBJECTS)
+def test_subjects_compute_their_op_and_its_derivatives(
+    executors: Executors, name: str, mode: str
+) -> None:
+    """Where X, TARGET and g are exact in every dtype, up to that dtype's digits."""
+    entry = load_builtin()[name]
+    if missing := entry.missing_requirements():
+        pytest.skip(f"{missing[0]} is not installed")
+    op = OPS[entry.op]
+    for dtype in FORMATS if mode == "eager" else ("float32",):
+        kind = numpy_dtype(dtype)
+        g = np.array([[0.5, -1.0, 2.0], [1.0, 0.25, -0.5]] if op.keeps_axis else [0.5, 2.0])
+        every = {"x": X.astype(kind), "target": TARGET.astype(kind), "label": LABEL}
+        inputs = {n: every[n] for n in op.inputs}
+        for derivative, argument in [("value", "-"), *(("vjp", a) for a in op.differentiable)]:
+            arrays = inputs if derivative == "value" else {**inputs, "g": g.astype(kind)}
+            result = ask(
+                executors(entry.framework, dtype), name, derivative, argument, dtype, mode, arrays
+            )
+            expected = textbook(entry.op, argument, g)
+            assert result.out.dtype == kind
+            assert result.out.shape == expected.shape
+            np.testing.assert_allclose(
+                result.out.astype(np.float64), expected, rtol=0, atol=TOLERANCE[dtype]
+            )
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_any_axis_works(executors: Executors, framework: str) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    label = rng.integers(0, 5, size=(2, 3))
+    every = {"x": x, "target": np.full_like(x, 0.25), "label": label}
+    for entry in load_builtin().values():
+        if entry.framework != framework or entry.role != "subject":
+            continue
+        if entry.missing_requirements():
+            continue
+        arrays = {n: every[n] for n in OPS[entry.op].inputs}
+        last = {n: np.moveaxis(a, 1, -1) if a.ndim == 3 else a for n, a in arrays.items()}
+        outs = []
+        for axis, given in ((1, arrays), (-1, last)):
+            answer = executors(framework, "float32").call(
+                Request(entry.name, entry.op, "value", "-", "float32", "eager", given, axis)
+            )
+            assert isinstance(answer, Result), answer
+            outs.append(answer.out)
+        middle = np.moveaxis(outs[0], 1, -1) if outs[0].ndim == 3 else outs[0]
+        np.testing.assert_allclose(middle, outs[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_mutants_are_wrong_where_they_say(executors: Executors, framework: str) -> None:
+    executor = executors(framework, "float32")
+    high = np.array([[100.0, 101.0]], np.float32)
+    overflowing = ask(
+        executor,
+        f"mutant.{framework}.unshifted_softmax",
+        "value",
+        "-",
+        "float32",
+        "eager",
+        {"x": high},
+    )
+    assert np.isnan(overflowing.out).any()
+    target = np.array([[0.5, 1.0, 0.25], [0.0, 0.0, 2.0]])
+    arrays = {"x": X.astype(np.float32), "target": target.astype(np.float32)}
+    g = np.array([0.5, 2.0], np.float32)
+    name = f"mutant.{framework}.softmax_minus_target"
+    value = ask(executor, name, "value", "-", "float32", "eager", arrays)
+    gradient = ask(executor, name, "vjp", "x", "float32", "eager", {**arrays, "g": g})
+    s = np.exp(X) / np.exp(X).sum(-1, keepdims=True)
+    np.testing.assert_allclose(value.out, -(target * np.log(s)).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(gradient.out, g[:, None] * (s - target), rtol=1e-4)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_executor_computes_with_one_thread(executors: Executors, framework: str) -> None:
+    from conformance.protocol import Hello
+
+    hello = executors(framework, "float32").start()
+    assert isinstance(hello, Hello)
+    threads = {name: text for name, text in hello.state.items() if "threads" in name}
+    assert set(threads.values()) <= {"1"}
+    assert hello.state["subnormals"] == "kept"
+    assert hello.versions[framework] == installed_version(framework)
+
+
+def test_compilation_is_timed_apart(executors: Executors) -> None:
+    executor = executors("jax", "float32")
+    arrays = {"x": np.zeros((2, 41), np.float32)}
+    name = "jax.nn.softmax"
+    first = ask(executor, name, "value", "-", "float32", "compiled", arrays)
+    second = ask(executor, name, "value", "-", "float32", "compiled", arrays)
+    assert first.compile_seconds > 0
+    assert second.compile_seconds == 0
+    assert first.seconds < first.compile_seconds
+
+
+def test_a_label_that_does_not_fit_is_our_own_error_and_not_another_label(
+    executors: Executors,
+) -> None:
+    from conformance.protocol import Raised
+
+    arrays = {"x": np.zeros((1, 3), np.float32), "label": np.array([2**40])}
+    answer = executors("jax", "float32").call(
+        Request(
+            "jax.nn.log_softmax.gather",
+            "sparse_softmax_cross_entropy",
+            "value",
+            "-",
+            "float32",
+            "eager",
+            arrays,
+        )
+    )
+    assert isinstance(answer, Raised)
+    assert answer.kind == "harness"
