@@ -8,65 +8,28 @@ underflow policy of every implementation that it met.
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from conformance import deviations, judge
+from conformance.answers import Answers, Question
 from conformance.executor import Caller, Executor
 from conformance.frameworks import get_framework
-from conformance.judge import Answered, Breach, Judgement
+from conformance.judge import Breach, Judgement
 from conformance.plan import Cell, Plan, must_catch
-from conformance.protocol import Crashed, Raised, Request, Result, TimedOut
-from conformance.registry import OPS, Implementation
-from conformance.rows import RowAnswers, call_rows
+from conformance.registry import Implementation
+from conformance.rows import call_rows
+from conformance.trial import Trial, batches, request
 from reference import bounds, cases, formats, metrics, oracle
-from reference.bounds import Bounds
 from reference.cases import Case
-from reference.formats import F64, Format
 from reference.metrics import Underflow
-from reference.oracle import References
 
-_CACHED_ELEMENTS = 8_000_000
 POLICY_FAMILY, POLICY_LENGTH = "gap_ladder", 2
 _NO_POLICY = Underflow("none", 0.0, float("inf"))
-
-
-def height(n: int) -> int:
-    """Rows per batch, fixed for a row length so that compiled frameworks see few shapes."""
-    return 48 if n <= 4 else 16 if n <= 128 else 2 if n <= 1000 else 1
-
-
-class References_:  # noqa: N801 - the cache, not the value class
-    """References of batches, computed once and kept while there is room."""
-
-    def __init__(self, elements: int = _CACHED_ELEMENTS) -> None:
-        self._room = elements
-        self._kept: OrderedDict[tuple[str, ...], References] = OrderedDict()
-        self.seconds = 0.0
-
-    def get(
-        self, op: str, derivative: str, argument: str, rows: Sequence[Case], fmt: Format
-    ) -> References:
-        """The references of these cases, in their order."""
-        key = (op, derivative, argument, fmt.name, *(c.case_id for c in rows))
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        start = time.perf_counter()
-        found = oracle.evaluate(op, derivative, argument, cases.stack(list(rows)), fmt)
-        self.seconds += time.perf_counter() - start
-        self._kept[key] = found
-        self._room -= found.codes.size
-        while self._room < 0 and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._room += dropped.codes.size
-        return found
 
 
 @dataclass(frozen=True)
@@ -119,7 +82,7 @@ class Bench:
             options["memory_limit"] = memory_limit
         self._make = executor or (lambda name, context: Executor(name, context, **options))
         self._executors: dict[tuple[str, str], Caller] = {}
-        self._references = References_()
+        self._answers = Answers()
         self._policies: dict[tuple[str, ...], Underflow] = {}
         self._versions: dict[str, str | None] = {}
 
@@ -147,13 +110,11 @@ class Bench:
         if reason is not None:
             return Measured(row | {"verdict": "unsupported", "message": reason}, {})
 
-        before = self._references.seconds
+        before = self._answers.seconds
         rows = self.cases(cell)
         policy = self.policy(cell) if entry.role != "control" else _NO_POLICY
         trial = self._run(cell, rows, policy)
-        judgement = judge.judge(
-            formats.get(cell.dtype), trial.answered, policy, role=entry.role
-        )
+        judgement = judge.judge(formats.get(cell.dtype), trial.answered, policy, role=entry.role)
         judgement.breaches += trial.breaches
         if cell.concern == "underflow" and policy.policy == "premature":
             judgement.breaches.append(_premature(policy, rows))
@@ -161,7 +122,7 @@ class Bench:
         row |= {
             "seconds_framework": trial.seconds,
             "seconds_compile": trial.compile_seconds,
-            "seconds_oracle": self._references.seconds - before,
+            "seconds_oracle": self._answers.seconds - before,
             "flags": sorted({*judgement.flags, *trial.flags}),
         }
         if trial.unsupported is not None and not trial.answered:
@@ -232,11 +193,10 @@ class Bench:
         found = [
             case
             for n in lengths
-            for case in cases.make(
-                cell.family, entry.op, cell.dtype, n,
-                seed=self.plan.seed, limit=profile.limit(n),
+            for case in _generated(
+                cell.family, entry.op, cell.dtype, n, self.plan.seed, profile.limit(n)
             )
-        ]  # fmt: skip
+        ]
         found += cases.witnesses(entry.op, cell.dtype, cell.family)
         known = {case.case_id for case in found}
         for case_id in self.registry.witnesses(cell, entry):
@@ -258,17 +218,12 @@ class Bench:
 
     def _measure_policy(self, cell: Cell) -> Underflow:
         op = self.plan.entry(cell).op
-        ladder = cases.make(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, seed=0)
+        ladder = list(_generated(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, 0, 1 << 20))
         answered = self._run(cell, ladder, _NO_POLICY).answered
         if not answered:
             return _NO_POLICY
-        flushing = [
-            bounds.evaluate(
-                op, cell.derivative, cell.argument, cases.stack(list(a.cases)),
-                a.references.format, flushes=True,
-            )
-            for a in answered
-        ]  # fmt: skip
+        question = _question(cell, op)
+        flushing = [self._answers.bounds(question, a.cases, flushes=True) for a in answered]
         return metrics.underflow(
             np.concatenate([a.result for a in answered]),
             oracle.join([a.references for a in answered]),
@@ -317,21 +272,17 @@ class Bench:
         rows: Sequence[Case],
         policy: Underflow,
         entry: Implementation | None = None,
-    ) -> _Trial:
+    ) -> Trial:
         entry = entry or self.plan.entry(cell)
-        fmt = formats.get(cell.dtype)
-        trial = _Trial()
+        question = _question(cell, entry.op)
+        trial = Trial()
         executor = self._executor(entry.framework, cell.context)
         for batch in batches(rows):
-            refs = self._references.get(
-                entry.op, cell.derivative, cell.argument, batch.rows, fmt
-            )
-            limits = bounds.evaluate(
-                entry.op, cell.derivative, cell.argument, cases.stack(batch.rows), fmt,
-                flushes=policy.flushes,
-            )  # fmt: skip
-            request = _request(cell, entry, batch, refs, fmt)
-            trial.take(batch, call_rows(executor, request), refs, limits, fmt, entry)
+            refs = self._answers.references(question, batch.rows)
+            limits = self._answers.bounds(question, batch.rows, flushes=policy.flushes)
+            sent = request(cell, entry, batch, refs, question.format)
+            answers = call_rows(executor, sent)
+            trial.take(batch, answers, refs, limits, question.format, entry)
         return trial
 
     def _executor(self, framework: str, context: str) -> Caller:
@@ -341,162 +292,14 @@ class Bench:
         return self._executors[key]
 
 
-# ---------------------------------------------------------------- batches
+@lru_cache(maxsize=1024)
+def _generated(family: str, op: str, dtype: str, n: int, seed: int, limit: int) -> tuple[Case, ...]:
+    """The rows of a family, made once for all implementations of an op."""
+    return tuple(cases.make(family, op, dtype, n, seed=seed, limit=limit))
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Cases of one length, and the height that they are padded to."""
-
-    rows: list[Case]
-    height: int
-
-
-def batches(rows: Sequence[Case]) -> Iterator[Batch]:
-    """Cases in batches of one length and fixed height, in a stable order."""
-    by_length: dict[int, list[Case]] = {}
-    for case in rows:
-        by_length.setdefault(case.n, []).append(case)
-    for n, group in by_length.items():
-        step = height(n)
-        for start in range(0, len(group), step):
-            yield Batch(group[start : start + step], step)
-
-
-def _request(
-    cell: Cell, entry: Implementation, batch: Batch, refs: References, fmt: Format
-) -> Request:
-    """The batch as the child gets it, padded by repeating its last row."""
-    inputs = cases.stack(batch.rows)
-    arrays: dict[str, NDArray[Any]] = {}
-    for name in OPS[entry.op].inputs:
-        value = inputs[name]
-        arrays[name] = value if value.dtype.kind == "i" else fmt.cast(value)
-    if cell.derivative == "vjp":
-        arrays["g"] = fmt.cast(inputs["g"])
-    if entry.role == "control":
-        arrays = {"answer": fmt.cast(_control_answer(refs, per_row=_per_row(cell, entry)))}
-    padding = batch.height - len(batch.rows)
-    padded = {
-        name: np.concatenate([a, np.repeat(a[-1:], padding, axis=0)]) if padding else a
-        for name, a in arrays.items()
-    }
-    return Request(
-        implementation=entry.name,
-        op=entry.op,
-        derivative=cell.derivative,
-        argument=cell.argument,
-        dtype=cell.dtype,
-        mode=cell.mode,
-        arrays=padded,
-    )
-
-
-def _per_row(cell: Cell, entry: Implementation) -> bool:
-    return cell.derivative == "value" and not OPS[entry.op].keeps_axis
-
-
-def _control_answer(refs: References, *, per_row: bool) -> F64:
-    """The correctly rounded answers, by the scalar integer path and not the judge's own."""
-    values = np.array(
-        [
-            [oracle.round_element(refs, r, i) for i in range(refs.shape[1])]
-            for r in range(refs.shape[0])
-        ]
-    ).reshape(refs.shape)
-    return values[:, 0] if per_row else values
-
-
-# ---------------------------------------------------------------- answers
-
-
-class _Trial:
-    """Everything that came back for the cases of a cell."""
-
-    def __init__(self) -> None:
-        self.answered: list[Answered] = []
-        self.breaches: list[Breach] = []
-        self.flags: set[str] = set()
-        self.seconds = 0.0
-        self.compile_seconds = 0.0
-        self.unsupported: str | None = None
-
-    def take(
-        self,
-        batch: Batch,
-        answers: RowAnswers,
-        refs: References,
-        limits: Bounds,
-        fmt: Format,
-        entry: Implementation,
-    ) -> None:
-        """Sort the answers to a batch into results and breaches."""
-        self.seconds += answers.seconds
-        self.compile_seconds += answers.compile_seconds
-        real = len(batch.rows)
-        good: list[int] = []
-        values: list[F64] = []
-        for part, result in answers.results:
-            wrong = self._shape_or_dtype(batch, result, part.rows, refs, fmt)
-            if wrong is not None:
-                self._add(wrong, batch.rows[min(part.start, real - 1)].case_id)
-                continue
-            keep = [r for r in part.rows if r < real]
-            good += keep
-            out = np.asarray(result.out).astype(np.float64).reshape(len(part.rows), -1)
-            values.append(out[: len(keep)])
-        if good:
-            picked = np.array(good)
-            self.answered.append(
-                Answered([batch.rows[r] for r in good], refs.rows(picked), limits[picked],
-                         np.concatenate(values))
-            )  # fmt: skip
-        for part in answers.failures:
-            if part.start < real:
-                self._failure(part.answer, batch.rows[part.start].case_id, entry)
-        for answer in answers.unreproduced:
-            self._failure(answer, batch.rows[0].case_id, entry)
-        for breach in answers.breaches:
-            hit = min([*breach.rows, 0])
-            self._add((breach.kind, breach.detail), batch.rows[min(hit, real - 1)].case_id)
-        for leak in answers.leaks:
-            self._add(("leak", leak), batch.rows[0].case_id)
-
-    def _shape_or_dtype(
-        self, batch: Batch, result: Result, rows: range, refs: References, fmt: Format
-    ) -> tuple[str, str] | None:
-        out = result.out
-        if out.dtype != fmt.dtype:
-            return "dtype", f"the output is {out.dtype}, the input {fmt.name}"
-        columns = refs.shape[1]
-        expected = (len(rows), columns)
-        if out.shape not in (expected, expected[:1] if columns == 1 else expected):
-            return "shape", f"the output has shape {out.shape}, {expected} is right"
-        return None
-
-    def _failure(self, answer: Any, case_id: str, entry: Implementation) -> None:
-        if isinstance(answer, Raised):
-            text = f"{answer.type}: {answer.text}"
-            if answer.kind == "unsupported" or get_framework(entry.framework).means_unsupported(
-                answer.type, answer.text
-            ):
-                self.unsupported = text
-            else:
-                self._add(("error", text), case_id)
-        elif isinstance(answer, TimedOut):
-            self._add(("timeout", f"no answer within {answer.seconds:g} s"), case_id)
-        elif isinstance(answer, Crashed):
-            detail = f"{answer.reason} {answer.text}".strip()
-            self._add(("crash", detail), case_id)
-
-    def _add(self, found: tuple[str, str], case_id: str) -> None:
-        """Count a breach; the first of a kind gives the case and the detail."""
-        kind, detail = found
-        for k, breach in enumerate(self.breaches):
-            if breach.kind == kind:
-                self.breaches[k] = Breach(kind, breach.case_id, breach.detail, breach.figure + 1)
-                return
-        self.breaches.append(Breach(kind, case_id, detail, 1.0))
+def _question(cell: Cell, op: str) -> Question:
+    return Question(op, cell.derivative, cell.argument, formats.get(cell.dtype))
 
 
 def _premature(policy: Underflow, rows: Sequence[Case]) -> Breach:

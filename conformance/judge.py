@@ -180,9 +180,7 @@ class _Part:
         infinite_wrong_sign = specials & np.isinf(result) & (self.errors.ulp > 0)
         self.infinite = self.infinite | infinite_wrong_sign
         self.finite = refs.finite & ~self.errors.nan & ~self.infinite
-        self.normwise = metrics.normwise(
-            self.errors, refs, bounds, self.finite & ~self.explained
-        )
+        self.normwise = metrics.normwise(self.errors, refs, bounds, self.finite & ~self.explained)
 
     def _ratio(self, bound: NDArray[np.longdouble]) -> F64:
         return np.where(self.explained, 0.0, self.errors.ratio(bound))
@@ -197,7 +195,9 @@ class _Part:
 
     def failing_cases(self, fmt: Format) -> set[str]:
         """Cases that alone would keep the cell from passing."""
-        bad = (self.errors.nan | self.infinite | (self.finite & (self.weak > THRESHOLD))).any(axis=1)
+        bad = (self.errors.nan | self.infinite | (self.finite & (self.weak > THRESHOLD))).any(
+            axis=1
+        )
         bad = bad | (self.normwise > half_digits(fmt))
         return {self.rows.cases[int(r)].case_id for r in np.flatnonzero(bad)}
 
@@ -290,12 +290,14 @@ def _figures(fmt: Format, parts: Sequence[_Part], policy: Underflow) -> dict[str
         "constants": {"P": used.exp, "L": used.log, "recursive": int(used.recursive)},
         "nan_mismatches": sum(int(p.errors.nan.sum()) for p in parts),
         "inf_mismatches": sum(int(p.infinite.sum()) for p in parts),
-        "sign_mismatches": sum(int((p.errors.sign & b).sum())
-                               for p, b in zip(parts, beyond, strict=True)),  # fmt: skip
+        "sign_mismatches": sum(
+            int((p.errors.sign & b).sum()) for p, b in zip(parts, beyond, strict=True)
+        ),  # fmt: skip
         "zero_sign_mismatches": sum(int(p.errors.zero_sign.sum()) for p in parts),
         "flushed": sum(int(p.explained.sum()) for p in parts),
-        "lost": sum(int((p.errors.lost & b).sum())
-                    for p, b in zip(parts, beyond, strict=True)),  # fmt: skip
+        "lost": sum(
+            int((p.errors.lost & b).sum()) for p, b in zip(parts, beyond, strict=True)
+        ),  # fmt: skip
         "underflow_policy": policy.policy,
         "last_nonzero": policy.last_nonzero if np.isfinite(policy.last_nonzero) else None,
     }

@@ -10,7 +10,7 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from conformance.frameworks import get_framework
@@ -181,8 +181,17 @@ def cells_of(entry: Implementation, profile: Profile) -> list[Cell]:
     ]
     derivatives = [("value", "-"), *(("vjp", a) for a in OPS[entry.op].differentiable)]
     return [
-        Cell(concern, entry.name, derivative, argument, dtype, mode, "cpu",
-             framework.context_for(dtype), family)  # fmt: skip
+        Cell(
+            concern,
+            entry.name,
+            derivative,
+            argument,
+            dtype,
+            mode,
+            "cpu",
+            framework.context_for(dtype),
+            family,
+        )  # fmt: skip
         for mode in framework.modes
         for dtype in framework.dtypes
         if applies(profile, entry, dtype, mode)
@@ -388,13 +397,21 @@ FRAMEWORK_ORDER = ("torch", "numpy", "tensorflow", "jax")
 def _order(registry: Mapping[str, Implementation]) -> Any:
     """Framework first, so that one worker holds one framework; then by executor and mode."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def rank(name: str) -> tuple[int, str]:
         entry = registry[name]
         return FRAMEWORK_ORDER.index(entry.framework), entry.op
 
     def key(cell: Cell) -> tuple[Any, ...]:
         framework, op = rank(cell.implementation)
-        return framework, cell.context, MODE_ORDER.index(cell.mode), cell.family, cell.dtype, op, cell
+        return (
+            framework,
+            cell.context,
+            MODE_ORDER.index(cell.mode),
+            cell.family,
+            cell.dtype,
+            op,
+            cell,
+        )
 
     return key

@@ -295,7 +295,8 @@ def to_bits(fmt: Format, values: F64) -> NDArray[np.uint64]:
 def from_bits(fmt: Format, bits: NDArray[Any]) -> F64:
     """Format values of encodings (the inverse of :func:`to_bits`)."""
     unsigned = np.dtype(f"u{fmt.bits // 8}")
-    return np.asarray(bits).astype(unsigned).view(fmt.dtype).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        return np.asarray(bits).astype(unsigned).view(fmt.dtype).astype(np.float64)
 
 
 def step(fmt: Format, values: F64, count: int | I64) -> F64:

@@ -34,7 +34,9 @@ class Errors:
     Attributes
     ----------
     ulp : ndarray of float64
-        ULP error; infinite for a one-sided NaN.
+        ULP error; infinite for a one-sided NaN only (at most the largest float64 otherwise).
+    absolute : ndarray of long double
+        The absolute error, of the clamped sides; infinite for a one-sided NaN.
     exponent : ndarray of int64
         log2 of the ulp that errors are counted in.
     correct : ndarray of bool
@@ -52,6 +54,7 @@ class Errors:
     """
 
     ulp: F64
+    absolute: NDArray[np.longdouble]
     exponent: I64
     correct: Mask
     nan: Mask
@@ -63,14 +66,7 @@ class Errors:
     def ratio(self, bound: NDArray[np.longdouble]) -> F64:
         """Test ratio: error divided by an absolute bound (infinite where the ULP error is)."""
         with np.errstate(all="ignore"):
-            error = np.ldexp(self.ulp.astype(np.longdouble), self.exponent.astype(np.int32))
-            ratio = error / bound
-        return np.where(self.ulp == 0, 0.0, ratio).astype(np.float64)
-
-    def absolute(self) -> NDArray[np.longdouble]:
-        """The absolute error."""
-        with np.errstate(over="ignore"):
-            return np.ldexp(self.ulp.astype(np.longdouble), self.exponent.astype(np.int32))
+            return np.where(self.ulp == 0, 0.0, self.absolute / bound).astype(np.float64)
 
 
 def errors(result: F64, refs: References) -> Errors:
@@ -88,17 +84,21 @@ def errors(result: F64, refs: References) -> Errors:
     lo = np.where(over, 0.0, lo)
     exponent = np.where(over, limit_exponent, exponent)
 
-    leading = exponent - 1 - ((np.abs(hi) == 0.5) & (lo * hi < 0))
+    # Signs, not lo * hi: the product of the smallest subnormal underflows.
+    below = (lo != 0) & (np.signbit(lo) != np.signbit(hi))
+    leading = exponent - 1 - ((np.abs(hi) == 0.5) & below)
     leading = np.where(hi == 0, fmt.emin, leading)
     quantum = np.clip(leading, fmt.emin, fmt.emax) - fmt.precision + 1
 
     shift = np.clip(exponent - quantum, -4000, 4000).astype(np.int32)
+    # Long double for its range: 1 in smallest subnormals of float64 is beyond float64.
     with np.errstate(all="ignore"):
-        finite_result = np.isfinite(result)
-        in_ulps = np.ldexp(np.where(finite_result, result, 0.0), -quantum.astype(np.int32))
-        clamp = np.ldexp(1.0, (fmt.emax + 1 - quantum).astype(np.int32))
+        wide = np.where(np.isfinite(result), result, 0.0).astype(np.longdouble)
+        in_ulps = np.ldexp(wide, -quantum.astype(np.int32))
+        clamp = np.ldexp(np.longdouble(1), (fmt.emax + 1 - quantum).astype(np.int32))
         in_ulps = np.where(np.isinf(result), np.sign(result) * clamp, in_ulps)
-        ulp = np.abs((in_ulps - np.ldexp(hi, shift)) - np.ldexp(lo, shift))
+        near, rest = (np.ldexp(v.astype(np.longdouble), shift) for v in (hi, lo))
+        ulp = np.minimum(np.abs((in_ulps - near) - rest), np.finfo(np.float64).max)
 
     result_nan = np.isnan(result)
     expected_nan = refs.nan
@@ -109,20 +109,21 @@ def errors(result: F64, refs: References) -> Errors:
     ulp = np.where(one_sided, np.inf, ulp)
     ulp = np.where(refs.undefined, 0.0, ulp)
 
+    with np.errstate(over="ignore"):
+        absolute = np.ldexp(ulp, quantum.astype(np.int32))
+
     rounded = refs.rounded()
     judged = ~(refs.undefined | result_nan | expected_nan)
     zero_known = (rounded == 0) & (refs.codes != ZERO)
     return Errors(
-        ulp=ulp,
+        ulp=ulp.astype(np.float64),
+        absolute=absolute,
         exponent=quantum.astype(np.int64),
         correct=(result == rounded) | (result_nan & expected_nan) | refs.undefined,
         nan=one_sided,
         infinite=judged & (np.isinf(result) != np.isinf(rounded)),
         sign=judged & (result != 0) & (result * np.sign(hi) < 0),
-        zero_sign=judged
-        & (result == 0)
-        & zero_known
-        & (np.signbit(result) != np.signbit(rounded)),
+        zero_sign=judged & (result == 0) & zero_known & (np.signbit(result) != np.signbit(rounded)),
         lost=judged & (result == 0) & (rounded != 0),
     )
 
@@ -132,7 +133,7 @@ def normwise(errors_: Errors, refs: References, bounds: Bounds, usable: Mask) ->
     with np.errstate(all="ignore"):
         size = magnitudes(refs)
         scale = np.where(usable, np.maximum(size, bounds.magnitude), 0).max(axis=1, initial=0)
-        worst = np.where(usable, errors_.absolute(), 0).max(axis=1, initial=0)
+        worst = np.where(usable, errors_.absolute, 0).max(axis=1, initial=0)
         return np.where(worst == 0, 0.0, worst / scale).astype(np.float64)
 
 

@@ -6,8 +6,11 @@ that are not decided yet. An element is decided for a format when both ends of i
 the same value of the format and the ball is narrower than 2^-20 ulp (1e-6 ulp).
 
 Precision starts at p + ceil(log2 n) + 40 bits. It ends: results that are not rational are
-transcendental (Lindemann and Weierstrass; see each op), hence never on a rounding boundary; the cap
-is there for what this argument does not cover and raises :class:`Undecided` instead of guessing.
+transcendental (Lindemann and Weierstrass; see each op), hence never on a rounding boundary. They
+can come exponentially close to one, though: two equal logits beside one that is 1e6 lower. From
+``_SIGN_BITS`` on, an element whose ball holds a boundary is decided by the sign of an expression
+whose rational part is exact (``excess`` of :class:`reference.ops.base.Map`). The cap is there for
+what these arguments do not cover and raises :class:`Undecided` instead of guessing.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from .ops.base import EXACT, FORMULA, NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Ba
 MAX_BITS = 1 << 14
 """Where escalation stops and :class:`Undecided` is raised."""
 
+_SIGN_BITS = 1 << 11
 _TIGHT = 20  # balls end up narrower than 2^-20 ulp
 _FAR = 1 << 62  # exponents are kept within this; no format cares beyond
 
@@ -179,8 +183,37 @@ def _attempt(map_: Map, batch: Batch, pending: Any, bits: int, out: _Output) -> 
         ball: Ball = map_.formula(Multiprecision(bits), part)
     except TooWide:
         return pending
-    undecided = [row for k, row in enumerate(pending) if not out.take(int(row), ball[k])]
+    undecided = []
+    for k, row in enumerate(pending):
+        sign = _SignTest(map_, part, k, bits, out.format) if bits >= _SIGN_BITS else None
+        if not out.take(int(row), ball[k], sign):
+            undecided.append(row)
     return np.array(undecided, np.intp)
+
+
+class _SignTest:
+    """Decides elements of one row by the side of the rounding boundary that they lie on."""
+
+    def __init__(self, map_: Map, batch: Batch, row: int, bits: int, fmt: Format) -> None:
+        self.excess, self.format = map_.excess, fmt
+        self.arithmetic = Multiprecision(bits)
+        self.row = Batch({name: np.asarray(a)[[row]] for name, a in batch.inputs.items()})
+
+    def __call__(self, index: int, mid: Any, rad: Any) -> tuple[float, float, int] | None:
+        """(hi, lo, exponent), or None where the ball or the sign is too uncertain."""
+        at = boundary(self.format, mid, rad)
+        if self.excess is None or at is None:
+            return None
+        man, exp = at
+        try:
+            side = self.excess(self.arithmetic, self.row, index, self.arithmetic.dyadic(man, exp))
+        except TooWide:
+            return None
+        value, error = side.mid[0, 0], side.rad[0, 0]
+        sign = int(libmp.mpf_sign(value))
+        if not sign or libmp.mpf_le(libmp.mpf_abs(value), error):
+            return None
+        return _expand(man, exp, sign) if man else (0.5 * sign, 0.0, -_FAR)
 
 
 class _Output:
@@ -199,14 +232,17 @@ class _Output:
     def _store(self, index: tuple[int, int], hi: float, lo: float, exponent: int) -> None:
         self.hi[index], self.lo[index], self.exponent[index] = hi, lo, exponent
 
-    def take(self, row: int, ball: Ball) -> bool:
-        """Store a row if all its elements are decided."""
+    def take(self, row: int, ball: Ball, sign: _SignTest | None = None) -> bool:
+        """Store a row if all its elements are decided, by their balls or by a sign."""
         found = {}
         for i in np.flatnonzero(self.codes[row] == FORMULA):
             mid, rad = ball.mid[i], ball.rad[i]
-            if not decided(self.format, mid, rad):
+            if decided(self.format, mid, rad):
+                found[row, int(i)] = expand_mpf(mid)
+            elif sign is None or (parts := sign(int(i), mid, rad)) is None:
                 return False
-            found[row, int(i)] = expand_mpf(mid)
+            else:
+                found[row, int(i)] = parts
         for index, parts in found.items():
             self._store(index, *parts)
         return True
@@ -227,9 +263,7 @@ def round_element(refs: References, row: int, index: int) -> float:
     man = int(math.ldexp(float(refs.hi[row, index]), 53))
     lo = float(refs.lo[row, index])
     sticky = (lo > 0) - (lo < 0)
-    return formats.round_integer(
-        refs.format, man, int(refs.exponent[row, index]) - 53, sticky
-    )
+    return formats.round_integer(refs.format, man, int(refs.exponent[row, index]) - 53, sticky)
 
 
 def decided(fmt: Format, mid: Any, rad: Any) -> bool:
@@ -250,6 +284,24 @@ def decided(fmt: Format, mid: Any, rad: Any) -> bool:
     below = formats.round_integer(fmt, int(low[1]), int(low[2]), 1)
     above = formats.round_integer(fmt, int(high[1]), int(high[2]), -1)
     return below == above or (math.isnan(below) and math.isnan(above))
+
+
+def boundary(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
+    """The one rounding boundary (or 0) in a ball narrower than 2^-20 ulp, as man * 2^exp."""
+    _, man, exp, bc = mid
+    leading = max(exp + bc - 1 if man else fmt.emin, fmt.emin)
+    if rad[2] + rad[3] > leading - fmt.precision + 1 - _TIGHT:
+        return None
+    if libmp.mpf_le(libmp.mpf_abs(mid), rad):
+        return 0, 0
+    # Boundaries are the odd multiples of half a quantum; powers of two, where it changes, are none.
+    half = leading - fmt.precision
+    scaled = libmp.mpf_shift(mid, -half)
+    nearest = int(libmp.to_int(scaled, "n"))
+    gap = libmp.mpf_abs(libmp.mpf_sub(scaled, libmp.from_int(nearest)))
+    if nearest % 2 and libmp.mpf_le(gap, libmp.mpf_shift(rad, -half)):
+        return nearest, half
+    return None
 
 
 def expand_mpf(value: Any) -> tuple[float, float, int]:

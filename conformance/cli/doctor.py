@@ -88,7 +88,9 @@ def _print(found: dict[str, Any]) -> None:
     environment = found["environment"]
     cpu = environment["cpu"]
     wanted = ("avx2", "avx512f", "avx512_bf16", "fma", "asimd", "sve")
-    click.echo(f"tool         {environment['tool_version']}, policy {environment['policy_version']}")
+    click.echo(
+        f"tool         {environment['tool_version']}, policy {environment['policy_version']}"
+    )
     click.echo(f"python       {environment['python']} on {environment['os']}")
     click.echo(f"cpu          {printable(cpu['model'])}, {cpu['usable']} usable, "
                f"{' '.join(f for f in wanted if f in cpu['flags'])}")  # fmt: skip

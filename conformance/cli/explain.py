@@ -41,7 +41,7 @@ def command(
     from conformance.plan import SelectionError, unknown
     from conformance.registry import FRAMEWORKS
     from conformance.settings import Settings
-    from reference import cases, oracle, ops
+    from reference import cases, ops, oracle
 
     case = cases.by_id(case_id)
     for name in framework:

@@ -64,7 +64,9 @@ _COSTS = {
               help="For one call of an implementation.  [default: 30]")  # fmt: skip
 @click.option("--memory-limit", type=click.IntRange(min=64), default=None, metavar="MB",
               help="Resident memory of one executor.  [default: half of the machine's]")  # fmt: skip
-@click.option("--exit-zero", is_flag=True, help="Exit with 0 also where something does not conform.")
+@click.option(
+    "--exit-zero", is_flag=True, help="Exit with 0 also where something does not conform."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would run; imports no framework.")
 @json_option
 def command(
@@ -221,4 +223,6 @@ def _print_end(plan: Plan, folder: Path, outcome: Outcome) -> None:
             f"partial record ({why}): {len(outcome.measurements)} of {outcome.planned} cells", err=True
         )  # fmt: skip
     click.echo(f"record: {printable(folder)}")
-    click.echo(f"report: conformance report {printable(folder)} --out {printable(folder / 'report')}")
+    click.echo(
+        f"report: conformance report {printable(folder)} --out {printable(folder / 'report')}"
+    )

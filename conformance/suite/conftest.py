@@ -38,7 +38,9 @@ class SuiteModule(pytest.Module):
         return name.startswith("test_")
 
 
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Module | None:
     if module_path.parent == _HERE:
         module: pytest.Module = SuiteModule.from_parent(parent, path=module_path)
         return module

@@ -4,7 +4,7 @@ A ball is a midpoint and a radius, both raw mpmath numbers (`mpmath.libmp` tuple
 arrays. With working precision P, every operation here adds at most ``2^-P |midpoint|`` of its own
 rounding error:
 
-* add, sub, mul that fit into P + 16 bits are exact; otherwise mpmath rounds them correctly;
+* add, sub, mul that fit into P + 128 bits are exact; otherwise mpmath rounds them correctly;
 * exp and log are computed with 16 guard bits. mpmath documents them as accurate to about one unit
   of the last place and is assumed to stay below 2^15 of them; the tests compare them with Arb.
 
@@ -13,7 +13,8 @@ Radii are rounded upwards (``'u'``, away from zero) at 64 bits throughout.
 One-sided sums. An exact number a plus a tiny b of known sign lies strictly on one side of a,
 although a + b needs millions of bits (x - lse(x) with a gap of 2^24 does). Such a sum becomes the
 ball [a, a + 2h]: its near end is a itself, so a rounding boundary at a stays outside the open
-ball, and the element is decided.
+ball, and the element is decided. A factor or a summand of the inputs' width moves the near end
+exactly: hence the 128 bits beyond P.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ObjectArray = NDArray[np.object_]
 
 _RADIUS_BITS = 64
 _GUARD = 16
+_EXACT = 128  # bits beyond P up to which sums and products are not rounded
 _add, _mul, _div = libmp.mpf_add, libmp.mpf_mul, libmp.mpf_div
 _ZERO: Raw = libmp.fzero
 _ONE: Raw = libmp.fone
@@ -134,6 +136,12 @@ class Multiprecision:
         mid = _array(_exact_ufunc(np.asarray(values, np.float64)))
         return Ball(mid, self._zeros(mid.shape), self)
 
+    def dyadic(self, man: int, exp: int) -> Ball:
+        """man * 2^exp, exactly, of shape (1, 1)."""
+        mid = np.empty((1, 1), dtype=object)
+        mid[0, 0] = libmp.from_man_exp(man, exp)
+        return Ball(mid, self._zeros((1, 1)), self)
+
     def difference(self, a: F64, b: F64) -> Ball:
         mid = _array(_difference_ufunc(np.asarray(a, np.float64), np.asarray(b, np.float64)))
         return Ball(mid, self._zeros(mid.shape), self)
@@ -207,7 +215,7 @@ class Multiprecision:
         if b == _ZERO and rb == _ZERO:
             return a, ra
         spread = max(a[2] + a[3], b[2] + b[3]) - min(a[2], b[2])
-        if spread <= self.bits + _GUARD:
+        if spread <= self.bits + _EXACT:
             return _add(a, b), _up_add(ra, rb)
         for big, rbig, small, rsmall in ((a, ra, b, rb), (b, rb, a, ra)):
             if rbig == _ZERO and big != _ZERO and self._negligible(small, rsmall, big):
@@ -228,7 +236,7 @@ class Multiprecision:
         if ra != _ZERO or rb != _ZERO:
             r = _up_mul(_magnitude(a), rb)
             r = _up_add(r, _up_mul(_up_add(_magnitude(b), rb), ra))
-        if a[3] + b[3] <= self.bits + _GUARD:
+        if a[3] + b[3] <= self.bits + _EXACT:
             return _mul(a, b), r
         m = _mul(a, b, self.bits, "n")
         return m, _up_add(r, self._rounding(m))
@@ -248,6 +256,8 @@ class Multiprecision:
         """e^a (e^r - 1) <= e^a 2 r for r <= 1."""
         if libmp.mpf_gt(ra, _ONE):
             raise TooWide("exp of a ball wider than 1")
+        if a == _ZERO and ra == _ZERO:
+            return _ONE, _ZERO
         m = libmp.mpf_exp(a, self.bits + _GUARD, "n")
         rounding = self._rounding(m)
         spread = _up_mul(_up_add(_magnitude(m), rounding), libmp.mpf_shift(ra, 1))
@@ -267,7 +277,7 @@ class Multiprecision:
             power = libmp.mpf_exp(a, self.bits + _GUARD + max(0, -size), "n")
             m = libmp.mpf_sub(power, _ONE, self.bits + _GUARD, "n")
             rounding = self._rounding(m)
-        slope = _up_add(_up_add(_magnitude(m), _ONE), rounding)
+        slope = _up_add(_up_add(m, _ONE), rounding)  # e^a
         return m, _up_add(_up_mul(slope, libmp.mpf_shift(ra, 1)), rounding)
 
     def _phi(self, a: Raw, ra: Raw) -> tuple[Raw, Raw]:

@@ -61,9 +61,7 @@ def witnesses(op: str, format_name: str, family: str | None = None) -> list[Case
     return [
         _named_case(row, op, formats.get(format_name))
         for row in _named_rows().values()
-        if op in row["ops"]
-        and format_name in row["formats"]
-        and family in (None, row["family"])
+        if op in row["ops"] and format_name in row["formats"] and family in (None, row["family"])
     ]
 
 

@@ -175,9 +175,7 @@ def generate(
     return [_case(family, op, fmt, n, seed, r, inputs) for r in chosen if 0 <= r < count]
 
 
-def _case(
-    family: Family, op: str, fmt: Format, n: int, seed: int, r: int, inputs: Inputs
-) -> Case:
+def _case(family: Family, op: str, fmt: Format, n: int, seed: int, r: int, inputs: Inputs) -> Case:
     row = {name: array[r] for name, array in inputs.items()}
     name = f"{op}-{fmt.name}-{family.name}{family.version}-n{n}-s{seed}-r{r}-{digest(row)}"
     return Case(name, op, fmt.name, family.name, row)

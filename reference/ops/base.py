@@ -229,12 +229,17 @@ class Map:
     formula : callable (arithmetic, batch) -> numbers of shape (B, k)
     textbook : callable (bound arithmetic, batch) -> Bound of shape (B, k)
     settle : callable (batch) -> Settled
+    excess : callable (arithmetic, batch of one regular row, index, number) -> number, optional
+        A positive multiple of ``r_i - b`` in which everything rational is exact. It tells on which
+        side of a rounding boundary b the result lies where no precision would: masked logits of
+        -1e9 move the probabilities of two equal logits below 1/2, but not within a million bits.
     """
 
     definition: Callable[[Any, Mapping[str, Any]], list[Any]]
     formula: Formula
     textbook: Callable[[BoundArithmetic, Batch], Bound]
     settle: Callable[[Batch], Settled]
+    excess: Callable[[Any, Batch, int, Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -275,6 +280,17 @@ def residual(row: Logits, values: F64) -> Any:
     rest = a.total(np.where(top, 0.0, values))
     at_top = row.t / row.S * total - rest
     return a.where(top, at_top, a.exact(values) - row.s * total)
+
+
+def linear_excess(a: Any, b: Batch, i: int, w: Any, v: Any) -> Any:
+    """S (w - s_i v) = S w - e_i v for numbers w and v, with the k largest logits summed exactly."""
+    row = Logits(a, b)
+    largest = b.kept & (b.x == b.m)
+    k = a.exact(largest.sum(axis=1, keepdims=True).astype(np.float64))
+    rest = a.sum(a.where(largest, row.zero, row.e)) * w
+    if largest[0, i]:
+        return k * w - v + rest
+    return k * w + (rest - row.e[:, i : i + 1] * v)
 
 
 def exact_totals(values: F64) -> tuple[F64, Mask]:

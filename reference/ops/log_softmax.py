@@ -102,6 +102,10 @@ def _rational(b: Batch, r: int, totals: Any, exact: Any) -> bool:
     return bool(b.equal[r] or not b.regular[r] or (totals[r] == 0 and exact[r]))
 
 
+def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return base.linear_excess(a, b, i, a.exact(b.g[:, i : i + 1]) - boundary, a.total(b.g))
+
+
 OP = Op(
     name="log_softmax",
     inputs=("x",),
@@ -109,6 +113,6 @@ OP = Op(
     per_row=False,
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
-        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
     },
 )

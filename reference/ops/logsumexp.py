@@ -69,6 +69,10 @@ def settle_vjp(b: Batch) -> Settled:
     return out
 
 
+def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return base.linear_excess(a, b, i, -boundary, a.exact(-b.g))
+
+
 OP = Op(
     name="logsumexp",
     inputs=("x",),
@@ -76,6 +80,6 @@ OP = Op(
     per_row=True,
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
-        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
     },
 )

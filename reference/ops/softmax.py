@@ -74,6 +74,10 @@ def settle(b: Batch) -> Settled:
     return out
 
 
+def excess(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return base.linear_excess(a, b, i, -boundary, a.exact(-np.ones((1, 1))))
+
+
 # ---------------------------------------------------------------- vjp
 
 
@@ -109,13 +113,46 @@ def settle_vjp(b: Batch) -> Settled:
     return out
 
 
+def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    """S^2 (r_i - b) = e_i A - b S^2, A = sum_j e_j (g_i - g_j), where S = k + t and e_top = 1.
+
+    Groups of equal logits have exact coefficients. At the top, the terms that are linear in e are
+    collected: (k g_i - G - b k^2) + sum_groups e (c - 2 b k n) - b t^2, c = n g_i - (group's G).
+    At b = 0 the sign is A's.
+    """
+    kept = b.kept[0]
+    keys, group = np.unique(b.x[0, kept], return_inverse=True)
+    g, own = b.g[0, kept], a.exact(b.g[:, i : i + 1])
+    coefficients, powers, sizes = [], [], []
+    for n, key in enumerate(keys):
+        members = g[group == n]
+        size = a.exact(np.full((1, 1), float(members.size)))
+        coefficients.append(size * own - a.total(members[None, :]))
+        powers.append(a.exp(a.difference(np.full((1, 1), key), b.m)))
+        sizes.append(size)
+    k, c = sizes.pop(), coefficients.pop()
+    tail = Logits(a, b).zero
+    t = tail
+    at_top = b.x[0, i] == b.m[0, 0]
+    shift = boundary * k + boundary * k if at_top else tail
+    for size, coefficient, power in zip(sizes, coefficients, powers, strict=False):
+        tail = tail + power * (coefficient - shift * size)
+        t = t + power * size
+    if at_top:
+        return c - boundary * k * k + (tail - boundary * t * t)
+    own_power = a.exp(a.difference(b.x[:, i : i + 1], b.m))
+    if boundary.mid[0, 0][1] == 0:
+        return c + tail
+    return own_power * (c + tail) - boundary * (k + t) * (k + t)
+
+
 OP = Op(
     name="softmax",
     inputs=("x",),
     differentiable=("x",),
     per_row=False,
     maps={
-        ("value", "-"): Map(define, formula, textbook, settle),
-        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp),
+        ("value", "-"): Map(define, formula, textbook, settle, excess),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
     },
 )

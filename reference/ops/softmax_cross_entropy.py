@@ -10,7 +10,7 @@ Exact: T = 0 gives the value -sum t_j x_j and the gradient -g t_i; a single kept
 g (T - t_i); equal logits give g (T / k - t_i). Everything else is transcendental.
 
 Limits: a term with t_i = 0 contributes 0 whatever its logit; t_i > 0 on l_i = -inf gives +inf.
-Infinite logits are judged for t >= 0 only.
+Infinite logits are judged for t >= 0 only, infinite targets not at all.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def settle(b: Batch) -> Settled:
     logs = log_softmax.settle(b).codes
     weighted = b.target != 0
     totals, exact = base.exact_totals(_finite(b.target))
-    for r in range(b.rows):
+    for r in map(int, np.flatnonzero(np.isfinite(b.target).all(axis=1))):
         if b.kept[r].all() or (b.regular[r] and _plain(b, r) and not weighted[r][~b.kept[r]].any()):
             if b.count[r] == 1 or not weighted[r].any():
                 out.codes[r, 0] = ZERO
@@ -88,6 +88,7 @@ def settle(b: Batch) -> Settled:
                 out.exact(r, 0, -value)
             continue
         out.codes[r, 0] = _limit(b.target[r], logs[r], weighted[r])
+    out.codes[np.isinf(b.target).any(axis=1)] = UNDEFINED
     out.codes[b.has_nan | np.isnan(b.target).any(axis=1)] = NAN
     return out
 
@@ -132,11 +133,14 @@ def textbook_vjp_x(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle_vjp_x(b: Batch) -> Settled:
     out = Settled.formula(b.x.shape)
-    totals, exact = base.exact_totals(b.target)
+    totals, exact = base.exact_totals(_finite(b.target))
     infinite = dict(one_infinity(b))
     for r in range(b.rows):
-        if b.has_nan[r]:
+        if b.has_nan[r] or np.isnan(b.target[r]).any():
             out.codes[r] = NAN
+            continue
+        if np.isinf(b.target[r]).any():
+            out.codes[r] = UNDEFINED
             continue
         rational = b.equal[r] or not b.regular[r] or (totals[r] == 0 and exact[r]) or b.g[r] == 0
         if not rational and b.kept[r].all():
@@ -158,6 +162,13 @@ def settle_vjp_x(b: Batch) -> Settled:
             undefined = (b.x[r] == np.inf) if b.infinities[r] else np.ones(b.n, bool)
             out.codes[r, undefined] = UNDEFINED
     return out
+
+
+def excess_vjp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    g = a.exact(-b.g)
+    return base.linear_excess(
+        a, b, i, g * a.exact(b.target[:, i : i + 1]) - boundary, g * a.total(b.target)
+    )
 
 
 # ---------------------------------------------------------------- vjp to the targets
@@ -189,7 +200,7 @@ def settle_vjp_target(b: Batch) -> Settled:
 
 MAPS = {
     ("value", "-"): Map(define, formula, textbook, settle),
-    ("vjp", "x"): Map(define_vjp_x, formula_vjp_x, textbook_vjp_x, settle_vjp_x),
+    ("vjp", "x"): Map(define_vjp_x, formula_vjp_x, textbook_vjp_x, settle_vjp_x, excess_vjp_x),
     ("vjp", "target"): Map(
         define_vjp_target, formula_vjp_target, textbook_vjp_target, settle_vjp_target
     ),
@@ -202,4 +213,3 @@ OP = Op(
     per_row=True,
     maps=MAPS,
 )
-

@@ -1,0 +1,80 @@
+"""References and bounds of batches, kept in memory while there is room.
+
+No disk cache: at the oracle's speed an answer that was right once and is believed for ever is the
+larger risk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from reference import bounds, cases, oracle
+from reference.bounds import Bounds
+from reference.cases import Case
+from reference.formats import Format
+from reference.oracle import References
+
+A = TypeVar("A", References, Bounds)
+
+_CACHED_ELEMENTS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Question:
+    """One map of an op in one format: what references and bounds depend on beside the rows."""
+
+    op: str
+    derivative: str
+    argument: str
+    format: Format
+
+
+class Answers:
+    """References and bounds of batches, computed once and kept while there is room."""
+
+    def __init__(self, elements: int = _CACHED_ELEMENTS) -> None:
+        self._room = elements
+        self._kept: OrderedDict[tuple[Any, ...], References | Bounds] = OrderedDict()
+        self.seconds = 0.0
+
+    def references(self, question: Question, rows: Sequence[Case]) -> References:
+        """The exact answers for these cases, in their order."""
+        return self._get(
+            (question, *(c.case_id for c in rows)),
+            lambda: oracle.evaluate(
+                question.op, question.derivative, question.argument, cases.stack(list(rows)),
+                question.format,
+            ),
+        )  # fmt: skip
+
+    def bounds(self, question: Question, rows: Sequence[Case], *, flushes: bool) -> Bounds:
+        """The error bounds for these cases."""
+        return self._get(
+            (question, flushes, *(c.case_id for c in rows)),
+            lambda: bounds.evaluate(
+                question.op, question.derivative, question.argument, cases.stack(list(rows)),
+                question.format, flushes=flushes,
+            ),
+        )  # fmt: skip
+
+    def _get(self, key: tuple[Any, ...], make: Callable[[], A]) -> A:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]  # type: ignore[return-value]
+        start = time.perf_counter()
+        found = make()
+        self.seconds += time.perf_counter() - start
+        self._kept[key] = found
+        self._room -= _size(found)
+        while self._room < 0 and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._room += _size(dropped)
+        return found
+
+
+def _size(answer: References | Bounds) -> int:
+    return int(answer.codes.size if isinstance(answer, References) else 2 * answer.weak.size)

@@ -1,0 +1,182 @@
+"""From cases to requests, and from an executor's answers to results and breaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conformance.frameworks import get_framework
+from conformance.judge import Answered, Breach
+from conformance.plan import Cell
+from conformance.protocol import Crashed, Raised, Request, Result, TimedOut
+from conformance.registry import OPS, Implementation
+from conformance.rows import RowAnswers
+from reference import cases, oracle
+from reference.bounds import Bounds
+from reference.cases import Case
+from reference.formats import F64, Format
+from reference.oracle import References
+
+
+def height(n: int) -> int:
+    """Rows per batch, fixed for a row length so that compiled frameworks see few shapes."""
+    return 48 if n <= 4 else 16 if n <= 128 else 2 if n <= 1000 else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Cases of one length, and the height that they are padded to."""
+
+    rows: list[Case]
+    height: int
+
+
+def batches(rows: Sequence[Case]) -> Iterator[Batch]:
+    """Cases in batches of one length and fixed height, in a stable order."""
+    by_length: dict[int, list[Case]] = {}
+    for case in rows:
+        by_length.setdefault(case.n, []).append(case)
+    for n, group in by_length.items():
+        step = height(n)
+        for start in range(0, len(group), step):
+            yield Batch(group[start : start + step], step)
+
+
+def request(
+    cell: Cell, entry: Implementation, batch: Batch, refs: References, fmt: Format
+) -> Request:
+    """The batch as the child gets it, padded by repeating its last row."""
+    inputs = cases.stack(batch.rows)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in OPS[entry.op].inputs:
+        value = inputs[name]
+        arrays[name] = value if value.dtype.kind == "i" else fmt.cast(value)
+    if cell.derivative == "vjp":
+        arrays["g"] = fmt.cast(inputs["g"])
+    if entry.role == "control":
+        arrays = {"answer": fmt.cast(_control_answer(refs, per_row=_per_row(cell, entry)))}
+    padding = batch.height - len(batch.rows)
+    padded = {
+        name: np.concatenate([a, np.repeat(a[-1:], padding, axis=0)]) if padding else a
+        for name, a in arrays.items()
+    }
+    return Request(
+        implementation=entry.name,
+        op=entry.op,
+        derivative=cell.derivative,
+        argument=cell.argument,
+        dtype=cell.dtype,
+        mode=cell.mode,
+        arrays=padded,
+    )
+
+
+def _per_row(cell: Cell, entry: Implementation) -> bool:
+    return cell.derivative == "value" and not OPS[entry.op].keeps_axis
+
+
+def _control_answer(refs: References, *, per_row: bool) -> F64:
+    """The correctly rounded answers, by the scalar integer path and not the judge's own."""
+    values = np.array(
+        [
+            [oracle.round_element(refs, r, i) for i in range(refs.shape[1])]
+            for r in range(refs.shape[0])
+        ]
+    ).reshape(refs.shape)
+    return values[:, 0] if per_row else values
+
+
+# ---------------------------------------------------------------- answers
+
+
+class Trial:
+    """Everything that came back for the cases of a cell."""
+
+    def __init__(self) -> None:
+        self.answered: list[Answered] = []
+        self.breaches: list[Breach] = []
+        self.flags: set[str] = set()
+        self.seconds = 0.0
+        self.compile_seconds = 0.0
+        self.unsupported: str | None = None
+
+    def take(
+        self,
+        batch: Batch,
+        answers: RowAnswers,
+        refs: References,
+        limits: Bounds,
+        fmt: Format,
+        entry: Implementation,
+    ) -> None:
+        """Sort the answers to a batch into results and breaches."""
+        self.seconds += answers.seconds
+        self.compile_seconds += answers.compile_seconds
+        real = len(batch.rows)
+        good: list[int] = []
+        values: list[F64] = []
+        for part, result in answers.results:
+            wrong = self._shape_or_dtype(batch, result, part.rows, refs, fmt)
+            if wrong is not None:
+                self._add(wrong, batch.rows[min(part.start, real - 1)].case_id)
+                continue
+            keep = [r for r in part.rows if r < real]
+            good += keep
+            out = np.asarray(result.out).astype(np.float64).reshape(len(part.rows), -1)
+            values.append(out[: len(keep)])
+        if good:
+            picked = np.array(good)
+            self.answered.append(
+                Answered([batch.rows[r] for r in good], refs.rows(picked), limits[picked],
+                         np.concatenate(values))
+            )  # fmt: skip
+        for part in answers.failures:
+            if part.start < real:
+                self._failure(part.answer, batch.rows[part.start].case_id, entry)
+        for answer in answers.unreproduced:
+            self._failure(answer, batch.rows[0].case_id, entry)
+        for breach in answers.breaches:
+            hit = min([*breach.rows, 0])
+            self._add((breach.kind, breach.detail), batch.rows[min(hit, real - 1)].case_id)
+        for leak in answers.leaks:
+            self._add(("leak", leak), batch.rows[0].case_id)
+
+    def _shape_or_dtype(
+        self, batch: Batch, result: Result, rows: range, refs: References, fmt: Format
+    ) -> tuple[str, str] | None:
+        out = result.out
+        if out.dtype != fmt.dtype:
+            return "dtype", f"the output is {out.dtype}, the input {fmt.name}"
+        columns = refs.shape[1]
+        expected = (len(rows), columns)
+        if out.shape not in (expected, expected[:1] if columns == 1 else expected):
+            return "shape", f"the output has shape {out.shape}, {expected} is right"
+        return None
+
+    def _failure(self, answer: Any, case_id: str, entry: Implementation) -> None:
+        if isinstance(answer, Raised):
+            text = f"{answer.type}: {answer.text}"
+            if answer.kind == "unsupported" or get_framework(entry.framework).means_unsupported(
+                answer.type, answer.text
+            ):
+                self.unsupported = text
+            else:
+                self._add(("error", text), case_id)
+        elif isinstance(answer, TimedOut):
+            self._add(("timeout", f"no answer within {answer.seconds:g} s"), case_id)
+        elif isinstance(answer, Crashed):
+            detail = f"{answer.reason} {answer.text}".strip()
+            self._add(("crash", detail), case_id)
+
+    def _add(self, found: tuple[str, str], case_id: str) -> None:
+        """Count a breach; the first of a kind gives the case and the detail."""
+        kind, detail = found
+        for k, breach in enumerate(self.breaches):
+            if breach.kind == kind:
+                self.breaches[k] = Breach(kind, breach.case_id, breach.detail, breach.figure + 1)
+                return
+        self.breaches.append(Breach(kind, case_id, detail, 1.0))

@@ -1,0 +1,741 @@
+"""The oracle against Arb, against the textbook definitions, and against what is known exactly.
+
+REFERENCE_LONG=1 takes ten times as many rows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from importlib.util import find_spec
+from typing import Any
+
+import arb
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reference import cases, formats, ops, oracle
+from reference.formats import FORMATS, Format
+from reference.ops.base import Batch
+
+mp = mpmath.mp
+INF, NAN = math.inf, math.nan
+MAPS = [(op, *key) for op, definition in ops.OPS.items() for key in definition.maps]
+SCALE = 10 if os.environ.get("REFERENCE_LONG") else 1
+# row length -> rows of each family
+LENGTHS = {1: 5, 2: 8, 3: 8, 7: 4, 17: 3, 100: 1}
+
+
+def batch(op: str, **row: Any) -> dict[str, Any]:
+    """One row as a batch; what the op needs and is not given gets a default."""
+    x = np.asarray(row["x"], np.float64)
+    definition = ops.get(op)
+    made: dict[str, Any] = {"x": x[None]}
+    if "target" in definition.inputs:
+        made["target"] = np.asarray(row.get("target", np.eye(x.size)[0]), np.float64)[None]
+    if "label" in definition.inputs:
+        made["label"] = np.array([row.get("label", 0)], np.int64)
+    default = 1.0 if definition.per_row else np.eye(x.size)[0]
+    made["g"] = np.asarray(row.get("g", default), np.float64)[None]
+    return made
+
+
+def evaluate(key: tuple[str, str, str], fmt: str = "float32", **row: Any) -> oracle.References:
+    return oracle.evaluate(*key, batch(key[0], **row), FORMATS[fmt])
+
+
+def rounded(key: tuple[str, str, str], fmt: str = "float32", **row: Any) -> list[float]:
+    return [float(v) for v in evaluate(key, fmt, **row).rounded()[0]]
+
+
+def same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def covered_by_arb(x: Any) -> bool:
+    return not (np.isnan(x).any() or (x == INF).any() or (x == -INF).all())
+
+
+def disagreements(
+    key: tuple[str, str, str], inputs: Mapping[str, Any], fmt: Format
+) -> tuple[int, int, list[Any]]:
+    """(elements compared, left open by Arb, wrong ones) of a batch."""
+    refs = oracle.evaluate(*key, inputs, fmt)
+    values = refs.rounded()
+    compared, left_open, wrong = 0, 0, []
+    for r in range(values.shape[0]):
+        row = {name: a[r] for name, a in inputs.items()}
+        if not covered_by_arb(row["x"]):
+            continue
+        results, candidates = arb.rounded(*key, row, fmt.name)
+        for i, (right, open_) in enumerate(zip(results, candidates, strict=True)):
+            got = float(values[r, i])
+            assert same(got, oracle.round_element(refs, r, i))
+            if refs.undefined[r, i]:
+                continue
+            compared += 1
+            left_open += right is None
+            if right is not None:
+                fits = same(got, right)
+            else:
+                fits = any(same(got, v) for v in open_) if open_ else math.isinf(got)
+            if not fits:
+                wrong.append((row, i, got, right, open_))
+    return compared, left_open, wrong
+
+
+# ---------------------------------------------------------------- against Arb
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("key", MAPS, ids="-".join)
+def test_every_family_is_rounded_as_arb_rounds_it(
+    key: tuple[str, str, str], format_name: str
+) -> None:
+    compared = left_open = 0
+    for family in cases.FAMILIES:
+        for n, rows in LENGTHS.items():
+            made = cases.make(family, key[0], format_name, n, seed=5, limit=rows * SCALE)
+            found = disagreements(key, cases.stack(made), FORMATS[format_name])
+            assert found[2] == [], (family, n)
+            compared, left_open = compared + found[0], left_open + found[1]
+    assert compared > 100 * SCALE
+    assert left_open <= 0.01 * compared
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("key", MAPS, ids="-".join)
+def test_random_bit_patterns_are_rounded_as_arb_rounds_them(
+    key: tuple[str, str, str], format_name: str
+) -> None:
+    fmt = FORMATS[format_name]
+    rng = np.random.default_rng([11, MAPS.index(key), fmt.precision, fmt.emax])
+    for n in (2, 3, 7):
+        count = 8 * SCALE
+        x = formats.from_bits(fmt, rng.integers(0, 1 << fmt.bits, (count, n), np.uint64))
+        x = np.where(np.isfinite(x), x, 0.0)
+        near = rng.random(count) < 0.5  # half of them with gaps that leave something to see
+        x[near] = formats.nearest(fmt, np.clip(x[near], -20, 20))
+        target = formats.nearest(fmt, rng.choice([0, 1, -1, 0.5, 0.7], (count, n)))
+        values = formats.from_bits(fmt, rng.integers(0, 1 << fmt.bits, (count, n), np.uint64))
+        bound = fmt.max_finite / 8 / n
+        g = np.clip(np.where(np.isfinite(values), values, 1.0), -bound, bound)
+        g = formats.nearest(fmt, g)
+        inputs = {"x": x, "g": g[:, 0] if ops.get(key[0]).per_row else g}
+        if "target" in ops.get(key[0]).inputs:
+            inputs["target"] = target
+        if "label" in ops.get(key[0]).inputs:
+            inputs["label"] = rng.integers(0, n, count)
+        assert disagreements(key, inputs, fmt)[2] == []
+
+
+@given(
+    key=st.sampled_from(MAPS),
+    x=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=6),
+    g=st.lists(st.floats(-8, 8, width=16), min_size=6, max_size=6),
+    name=st.sampled_from(sorted(FORMATS)),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_hypothesis_thinks_of(
+    key: tuple[str, str, str], x: list[float], g: list[float], name: str
+) -> None:
+    fmt = FORMATS[name]
+    values = formats.nearest(fmt, np.array(x))
+    cotangent = formats.nearest(fmt, np.array(g))
+    per_row = ops.get(key[0]).per_row
+    made = batch(
+        key[0], x=values, g=cotangent[0] if per_row else cotangent[: len(x)],
+        target=cotangent[-len(x) :], label=len(x) - 1,
+    )  # fmt: skip
+    assert disagreements(key, made, fmt)[2] == []
+
+
+# ---------------------------------------------------------------- against the definitions
+
+
+@pytest.mark.parametrize("key", MAPS, ids="-".join)
+def test_the_oracle_is_the_textbook_definition_at_4000_bits(key: tuple[str, str, str]) -> None:
+    fmt = FORMATS["float64"]
+    map_ = ops.get(key[0]).maps[key[1], key[2]]
+    count = 0
+    for family in ("realistic", "near_ties", "masks", "shift_ladder"):
+        for n in (1, 2, 7):
+            made = cases.make(family, key[0], fmt.name, n, seed=2, limit=4)
+            made = [c for c in made if usable_naively(c.inputs["x"])]
+            if not made:
+                continue
+            refs = oracle.evaluate(*key, cases.stack(made), fmt)
+            with mpmath.workprec(4000):
+                for r, case in enumerate(made):
+                    for i, truth in enumerate(map_.definition(mp, case.inputs)):
+                        if refs.undefined[r, i] or not mpmath.isfinite(truth):
+                            continue
+                        count += 1
+                        assert close(refs, r, i, truth), (case.case_id, i)
+    assert count > 30
+
+
+def usable_naively(x: Any) -> bool:
+    kept = x[np.isfinite(x)]
+    return covered_by_arb(x) and np.abs(kept).max() < 1e6 and np.ptp(kept) < 1000
+
+
+def close(refs: oracle.References, r: int, i: int, truth: Any) -> bool:
+    """Within 1e-6 ulp of the format; up to the 4000 bits where the truth is exactly 0."""
+    fmt = refs.format
+    value = mpmath.ldexp(mp.mpf(float(refs.hi[r, i])) + mp.mpf(float(refs.lo[r, i])),
+                         int(refs.exponent[r, i]))  # fmt: skip
+    if refs.codes[r, i] == oracle.ZERO:
+        return bool(abs(truth) < mpmath.ldexp(1, -3500))
+    exponent = max(mpmath.frexp(truth)[1] - 1, fmt.emin) - fmt.precision + 1
+    return bool(abs(value - truth) <= mpmath.ldexp(1, exponent) * 1e-6)
+
+
+# ---------------------------------------------------------------- the limit table
+
+X = [0.5, -1.25, 2.0, 0.0, -3.0]
+G = [1.0, -2.0, 0.5, 4.0, -0.25]
+T = [0.5, 0.25, 2.0, 1.0, 0.125]
+
+REST = "rest"  # what Arb gives, with the -inf entries left out of the sum
+NAN_ = "nan"
+ANY = "undefined"
+G_I, MINUS_GT = "g_i", "-g t_i"
+
+SOFTMAX, SOFTMAX_X = ("softmax", "value", "-"), ("softmax", "vjp", "x")
+LOG, LOG_X = ("log_softmax", "value", "-"), ("log_softmax", "vjp", "x")
+LSE, LSE_X = ("logsumexp", "value", "-"), ("logsumexp", "vjp", "x")
+CE = ("softmax_cross_entropy", "value", "-")
+CE_X, CE_T = ("softmax_cross_entropy", "vjp", "x"), ("softmax_cross_entropy", "vjp", "target")
+SPARSE = ("sparse_softmax_cross_entropy", "value", "-")
+SPARSE_X = ("sparse_softmax_cross_entropy", "vjp", "x")
+
+# kind of row -> op -> (at the special entries, at the others); per-row results have one entry
+LIMITS: dict[str, dict[tuple[str, str, str], Any]] = {
+    "some -inf": {
+        SOFTMAX: (0.0, REST), SOFTMAX_X: (0.0, REST),
+        LOG: (-INF, REST), LOG_X: (G_I, REST),
+        LSE: REST, LSE_X: (0.0, REST),
+        CE_X: (MINUS_GT, REST), CE_T: (INF, REST),
+    },
+    "all -inf": {
+        SOFTMAX: (ANY, ANY), SOFTMAX_X: (ANY, ANY),
+        LOG: (ANY, ANY), LOG_X: (ANY, ANY),
+        LSE: -INF, LSE_X: (ANY, ANY),
+        CE: ANY, CE_X: (ANY, ANY), CE_T: (ANY, ANY), SPARSE: ANY, SPARSE_X: (ANY, ANY),
+    },
+    "one +inf": {
+        SOFTMAX: (1.0, 0.0), SOFTMAX_X: (0.0, 0.0),
+        LOG: (0.0, -INF), LOG_X: ("-sum of the other g", G_I),
+        LSE: INF, LSE_X: ("g", 0.0),
+        CE: INF, CE_X: ("g sum of the other t", MINUS_GT), CE_T: (0.0, INF),
+    },
+    "several +inf": {
+        SOFTMAX: (ANY, 0.0), SOFTMAX_X: (ANY, 0.0),
+        LOG: (ANY, -INF), LOG_X: (ANY, G_I),
+        LSE: INF, LSE_X: (ANY, 0.0),
+        CE: INF, CE_X: (ANY, MINUS_GT), CE_T: (ANY, INF),
+    },
+    "NaN": {
+        SOFTMAX: (NAN_, NAN_), SOFTMAX_X: (NAN_, NAN_),
+        LOG: (NAN_, NAN_), LOG_X: (NAN_, NAN_),
+        LSE: NAN_, LSE_X: (NAN_, NAN_),
+        CE: NAN_, CE_X: (NAN_, NAN_), CE_T: (NAN_, NAN_), SPARSE: NAN_, SPARSE_X: (NAN_, NAN_),
+    },
+}  # fmt: skip
+SPECIALS = {"some -inf": -INF, "all -inf": -INF, "one +inf": INF, "several +inf": INF, "NaN": NAN}
+
+
+def places(kind: str) -> Iterator[tuple[int, list[int]]]:
+    """(n, special entries): first, middle and last, alone and in pairs as the kind allows."""
+    for n in (2, 3, 5):
+        spots = sorted({0, n // 2, n - 1})
+        if kind == "all -inf":
+            yield n, list(range(n))
+        elif kind == "several +inf":
+            yield n, [0, n - 1]
+            yield n, list(range(n))
+            if n > 2:
+                yield n, [0, n // 2]
+        else:
+            yield from ((n, [k]) for k in spots)
+            if n == 5 and kind in ("some -inf", "NaN"):
+                yield n, [0, n - 1]
+                yield n, [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("beside_masked", [False, True], ids=["plain", "beside -inf"])
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [(kind, key) for kind, row in LIMITS.items() for key in row],
+    ids=lambda v: v if isinstance(v, str) else "-".join(v),
+)
+def test_limits(kind: str, key: tuple[str, str, str], beside_masked: bool) -> None:
+    expected = LIMITS[kind][key]
+    for n, special in places(kind):
+        x = np.array(X[:n])
+        others = [i for i in range(n) if i not in special]
+        if beside_masked:
+            if not others or kind == "some -inf" or n == 2:
+                continue
+            x[others[0]] = -INF
+        x[special] = SPECIALS[kind]
+        per_row = ops.get(key[0]).per_row
+        g: Any = 1.5 if per_row else np.array(G[:n])
+        t = np.array(T[:n])
+        refs = evaluate(key, "float32", x=x, g=g, target=t, label=0)
+        if not isinstance(expected, tuple):
+            check(refs, key, x, g, t, 0, expected)
+            continue
+        for i in range(n):
+            check(refs, key, x, g, t, i, expected[0 if i in special else 1])
+
+
+def check(
+    refs: oracle.References, key: Any, x: Any, g: Any, t: Any, i: int, expected: float | str
+) -> None:
+    got = float(refs.rounded()[0, i])
+    where = (key, x.tolist(), i, got, expected)
+    assert bool(refs.undefined[0, i]) == (expected == ANY), where
+    if expected == ANY:
+        return
+    if expected == REST:
+        expected_value = arb.rounded(*key, {"x": x, "g": g, "target": t, "label": 0}
+                                     if "sparse" in key[0] else {"x": x, "g": g, "target": t},
+                                     "float32")[0][i]  # fmt: skip
+        assert expected_value is not None
+    elif isinstance(expected, str):
+        expected_value = {
+            NAN_: NAN,
+            G_I: np.ravel(g)[min(i, np.size(g) - 1)],
+            MINUS_GT: -np.ravel(g)[0] * t[i],
+            "g": np.ravel(g)[0],
+            "-sum of the other g": -(np.sum(g) - np.ravel(g)[min(i, np.size(g) - 1)]),
+            "g sum of the other t": np.ravel(g)[0] * (t.sum() - t[i]),
+        }[expected]
+    else:
+        expected_value = expected
+    assert same(got, float(expected_value)), where
+
+
+@pytest.mark.parametrize(
+    ("x", "label", "expected"),
+    [
+        ([-INF, 0.5], 0, INF), ([0.5, -INF], 0, 0.0), ([0.5, 1.0, -INF], 2, INF),
+        ([INF, 0.5], 0, 0.0), ([INF, 0.5], 1, INF), ([0.5, 1.0, INF], 2, 0.0),
+        ([INF, INF], 0, ANY), ([INF, 1.0, INF], 1, INF), ([INF, -INF, INF], 1, INF),
+        ([0.5], 0, 0.0), ([INF], 0, ANY), ([-INF], 0, ANY), ([-INF, -INF], 1, ANY),
+        ([NAN], 0, NAN_), ([NAN, INF], 1, NAN_), ([1e30, -1e30], 0, 0.0),
+    ],
+)  # fmt: skip
+def test_limits_of_the_loss_of_a_label(x: list[float], label: int, expected: Any) -> None:
+    refs = evaluate(SPARSE, x=x, label=label)
+    soft = evaluate(CE, x=x, target=np.eye(len(x))[label])
+    for r in (refs, soft):
+        assert bool(r.undefined[0, 0]) == (expected == ANY)
+        if expected != ANY:
+            assert same(float(r.rounded()[0, 0]), NAN if expected == NAN_ else expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "label", "expected"),
+    [
+        ([-INF, 0.0], 0, [-1.0, 1.0]), ([0.0, -INF], 0, [0.0, 0.0]),
+        ([INF, 0.0], 0, [0.0, 0.0]), ([INF, 0.0], 1, [1.0, -1.0]),
+        ([INF, INF, 0.0], 2, [ANY, ANY, -1.0]), ([0.0], 0, [0.0]), ([INF], 0, [ANY]),
+        ([0.0, 0.0, -INF], 2, [0.5, 0.5, -1.0]),
+    ],
+)  # fmt: skip
+def test_limits_of_the_gradient_of_a_label(x: list[float], label: int, expected: Any) -> None:
+    refs = evaluate(SPARSE_X, x=x, label=label)
+    for i, value in enumerate(expected):
+        assert bool(refs.undefined[0, i]) == (value == ANY)
+        if value != ANY:
+            assert float(refs.rounded()[0, i]) == value
+
+
+@pytest.mark.parametrize("x", [INF, -INF])
+def test_a_single_infinite_logit_leaves_everything_open_but_logsumexp(x: float) -> None:
+    for key in MAPS:
+        refs = evaluate(key, x=[x], target=[1.0], g=1.0 if ops.get(key[0]).per_row else [1.0])
+        if key == LSE:
+            assert float(refs.rounded()[0, 0]) == x
+        else:
+            assert refs.undefined.all(), key
+
+
+@pytest.mark.parametrize(
+    ("x", "target", "expected"),
+    [
+        ([-INF, 0.0], [0.0, 3.0], 0.0), ([-INF, 0.0], [1e-40, 3.0], INF),
+        ([-INF, 0.0], [-1.0, 3.0], ANY), ([INF, 0.0], [-1.0, 3.0], ANY),
+        ([INF, 0.0], [2.0, 0.0], 0.0), ([INF, 0.0], [2.0, 0.5], INF),
+        ([INF, INF, 0.0], [0.0, 0.0, 1.0], INF), ([INF, INF, 0.0], [1.0, 0.0, 1.0], INF),
+        ([INF, INF, 0.0], [1.0, 0.0, 0.0], ANY), ([INF, INF], [0.0, 0.0], 0.0),
+        ([-INF, -INF], [0.0, 0.0], 0.0), ([-1e38, 1e38], [0.0, 0.0], 0.0),
+        ([0.0, 1.0], [NAN, 0.0], NAN_), ([NAN, 1.0], [0.0, 1.0], NAN_),
+        ([0.0, 0.0], [NAN, 0.0], NAN_), ([0.0, 1.0], [INF, 0.0], ANY),
+    ],
+)  # fmt: skip
+def test_limits_of_soft_targets(x: list[float], target: list[float], expected: Any) -> None:
+    refs = evaluate(CE, x=x, target=target)
+    assert bool(refs.undefined[0, 0]) == (expected == ANY)
+    if expected != ANY:
+        value = NAN if expected == NAN_ else expected
+        assert same(float(refs.rounded()[0, 0]), value)
+
+
+@pytest.mark.parametrize("x", [[0.0, 0.0], [0.0, 1.0], [-INF, 1.0], [INF, 1.0]])
+def test_a_nan_target_makes_the_gradient_nan_but_not_that_to_the_targets(x: list[float]) -> None:
+    assert evaluate(CE_X, x=x, target=[NAN, 1.0]).nan.all()
+    assert not evaluate(CE_T, x=x, target=[NAN, 1.0]).nan.any()
+    assert evaluate(CE_X, x=x, target=[INF, -INF]).undefined.all()
+
+
+def test_the_gradient_to_the_targets_at_a_masked_logit_has_the_sign_of_the_cotangent() -> None:
+    assert rounded(CE_T, x=[-INF, 0.0], g=2.0) == [INF, 0.0]
+    assert rounded(CE_T, x=[-INF, 0.0], g=-2.0) == [-INF, 0.0]
+    assert rounded(CE_T, x=[-INF, 0.0, 1.0], g=0.0) == [0.0, 0.0, 0.0]
+
+
+def test_no_classes_and_no_rows() -> None:
+    fmt = FORMATS["float32"]
+    none = {"x": np.zeros((2, 0)), "g": np.zeros((2, 0))}
+    assert oracle.evaluate(*SOFTMAX, none, fmt).rounded().shape == (2, 0)
+    assert oracle.evaluate(*LOG, none, fmt).rounded().shape == (2, 0)
+    assert oracle.evaluate(*LSE, none, fmt).rounded().tolist() == [[-INF], [-INF]]
+    for key in MAPS:
+        per_row = ops.get(key[0]).per_row
+        empty = {"x": np.zeros((0, 3)), "target": np.zeros((0, 3)),
+                 "g": np.zeros(0) if per_row else np.zeros((0, 3))}  # fmt: skip
+        if "label" in ops.get(key[0]).inputs:
+            empty = {**empty, "label": np.zeros(0, np.int64)}
+        shape = oracle.evaluate(*key, empty, fmt).rounded().shape
+        assert shape == ((0, 1) if per_row and key[1] == "value" else (0, 3))
+
+
+@pytest.mark.parametrize("fmt", ["float64", "float32"])
+def test_a_finite_row_never_gives_nan(fmt: str) -> None:
+    top = FORMATS[fmt].max_finite
+    for x in ([top, -top], [-top, -top], [top, top, 0.0], [-top, 0.0, top]):
+        n = len(x)
+        for key in MAPS:
+            refs = evaluate(key, fmt, x=x, target=np.eye(n)[n - 1], label=n - 1)
+            assert not np.isnan(refs.rounded()).any(), (key, x)
+    assert rounded(LOG, "float32", x=[FORMATS["float32"].max_finite, -3e38]) == [0.0, -INF]
+    assert rounded(CE, "float32", x=[3e38, -3e38], target=[1.0, 0.0]) == [0.0]
+
+
+# ---------------------------------------------------------------- rational results
+
+
+def exact_rows() -> Iterator[tuple[tuple[str, str, str], dict[str, Any], list[Fraction]]]:
+    third = Fraction(1, 3)
+    eta = 2.0**-149
+    yield SOFTMAX, {"x": [7.0] * 3}, [third] * 3
+    yield SOFTMAX, {"x": [7.0, -INF, 7.0, 7.0]}, [third, Fraction(0), third, third]
+    yield SOFTMAX, {"x": [-1e38]}, [Fraction(1)]
+    yield LOG, {"x": [3e38]}, [Fraction(0)]
+    yield LOG, {"x": [3.0, -INF][:1]}, [Fraction(0)]
+    yield LSE, {"x": [-INF, 3.25, -INF]}, [Fraction(13, 4)]
+    yield SOFTMAX_X, {"x": [0.5, 0.5], "g": [2.0**24, -1.0]}, [
+        Fraction(2**24 + 1, 4), Fraction(-(2**24) - 1, 4)]  # fmt: skip
+    yield SOFTMAX_X, {"x": [0.5] * 3, "g": [1.0, 2.0, 6.0]}, [
+        Fraction(-2, 3), Fraction(-1, 3), Fraction(1)]  # fmt: skip
+    yield SOFTMAX_X, {"x": [1.0], "g": [5.0]}, [Fraction(0)]
+    yield LOG_X, {"x": [0.5] * 2, "g": [2.0**24, -1.0]}, [
+        Fraction(2**24 + 1, 2), Fraction(-(2**24) - 1, 2)]  # fmt: skip
+    yield LOG_X, {"x": [0.0, 3.0, -7.5], "g": [1.0, 2.0, -3.0]}, [
+        Fraction(1), Fraction(2), Fraction(-3)]  # fmt: skip
+    yield LOG_X, {"x": [9.0], "g": [5.0]}, [Fraction(0)]
+    yield LSE_X, {"x": [2.0] * 2, "g": 3 * eta}, [Fraction(3 * eta) / 2] * 2
+    yield LSE_X, {"x": [2.0, 1.0], "g": 0.0}, [Fraction(0)] * 2
+    yield CE, {"x": [0.5, 2.0], "target": [4097.0, -4097.0]}, [Fraction(3, 2) * 4097]
+    yield CE, {"x": [2.0**24, -1.0], "target": [1.0, -1.0]}, [Fraction(-(2**24) - 1)]
+    yield CE, {"x": [1.0, 2.0], "target": [0.0, 0.0]}, [Fraction(0)]
+    yield CE, {"x": [1.0, -INF], "target": [3.0, 0.0]}, [Fraction(0)]
+    yield CE_X, {"x": [0.5, 2.0], "target": [4097.0, -4097.0], "g": 4097.0}, [
+        Fraction(-(4097**2)), Fraction(4097**2)]  # fmt: skip
+    yield CE_X, {"x": [5.0, 5.0], "target": [1.0, 0.25], "g": 1.0}, [
+        Fraction(5, 8) - 1, Fraction(5, 8) - Fraction(1, 4)]  # fmt: skip
+    yield CE_X, {"x": [5.0, 1.0], "target": [1.0, 0.25], "g": 0.0}, [Fraction(0)] * 2
+    yield CE_X, {"x": [5.0], "target": [0.7], "g": 3.0}, [Fraction(0)]
+    yield CE_T, {"x": [5.0], "g": 3.0}, [Fraction(0)]
+    yield SPARSE_X, {"x": [1.0] * 4, "label": 1, "g": 1.0}, [
+        Fraction(1, 4), Fraction(-3, 4), Fraction(1, 4), Fraction(1, 4)]  # fmt: skip
+
+
+@pytest.mark.parametrize("fmt", ["float64", "float32"])
+def test_rational_results_are_rounded_from_the_fraction(fmt: str) -> None:
+    for key, row, expected in exact_rows():
+        refs = evaluate(key, fmt, **row)
+        assert not (refs.codes == 0).any(), (key, row)  # settled without evaluation
+        right = [arb.nearest(fmt, v) for v in expected]
+        assert refs.rounded()[0].tolist() == right, (key, row)
+
+
+@pytest.mark.parametrize(
+    ("x", "g", "zeros"),
+    [
+        ([0.0, 1.0], [3.0, 3.0], [0, 1]),
+        ([0.0, 0.0, 1.0], [1.0, 3.0, 2.0], [2]),
+        # float64 sums make the first group's mean 1.25
+        ([0.0, 0.0, 0.0, 0.0, 1.0], [2.0**54, 3.0, -(2.0**54), 1.0, 1.0], [3, 4]),
+        ([0.0, 0.0, 0.0, 0.0, 1.0], [2.0**54, 4.0, -(2.0**54), 1.0, 1.25], []),
+        ([-0.0, 0.0, 1.0], [1.0, 3.0, 2.0], [2]),
+        ([0.0, -INF, 1.0], [3.0, 9.0, 3.0], [0, 1, 2]),
+        ([0.0, 0.0, 0.0, 1.0], [0.1, 0.1, 0.1, 0.1], [0, 1, 2, 3]),
+        ([0.0, 1.0], [3.0, np.nextafter(3.0, 4)], []),
+    ],
+)
+def test_softmax_gradients_that_are_exactly_zero(x: Any, g: Any, zeros: list[int]) -> None:
+    refs = evaluate(SOFTMAX_X, "float64", x=x, g=g)
+    assert np.flatnonzero(refs.codes[0] == oracle.ZERO).tolist() == zeros
+    nonzero = [i for i in range(len(x)) if i not in zeros]
+    assert (refs.hi[0, nonzero] != 0).all()
+
+
+# ---------------------------------------------------------------- next to a boundary
+
+
+@pytest.mark.parametrize(
+    ("key", "row", "expected"),
+    [
+        # l = -(2^24 + 1) - e^-(2^24 + 1): beyond the midpoint, away from 0
+        (LOG, {"x": [1.0, -(2.0**24)]}, [-0.0, -16777218.0]),
+        (LOG, {"x": [2.0**24, -1.0]}, [-0.0, -16777218.0]),
+        (LSE, {"x": [1.0, -1e30]}, [1.0, None]),
+        (SOFTMAX, {"x": [0.0, 0.0, -1e6]}, [0.5, 0.5, 0.0]),
+        # -g d = 4097 * 4097 * 2^10, a midpoint, plus g log1p
+        (CE_T, {"x": [0.0, -4097.0 * 1024], "g": 4097.0}, [0.0, 4098.0 * 4096 * 1024]),
+        (CE_T, {"x": [0.0, -4097.0 * 1024], "g": -4097.0}, [-0.0, -4098.0 * 4096 * 1024]),
+        # -g t = -(2^24 + 2^13 + 1), a midpoint, plus g s T: toward 0
+        (CE_X, {"x": [0.0, -4097.0 * 1024], "target": [0.0, 4097.0], "g": 4097.0},
+         [16785408.0, -16785408.0]),
+        (CE, {"x": [0.0, -4097.0 * 1024], "target": [0.0, 4097.0]}, [4098.0 * 4096 * 1024, None]),
+        # s = 1/2 - tiny: 3 eta / 2 - tiny
+        (LSE_X, {"x": [0.0, 0.0, -1e6], "g": 3 * 2.0**-149}, [2.0**-149, 2.0**-149, 0.0]),
+        (LSE_X, {"x": [0.0, 0.0, -1e6], "g": -3 * 2.0**-149}, [-(2.0**-149)] * 2 + [-0.0]),
+        # (2^24 + 1) / 4, less a little: the derivative to e^-1e6 is (2^24 - (2^24 + 1)) / 4
+        (SOFTMAX_X, {"x": [0.0, 0.0, -1e6], "g": [2.0**24, -1.0, 0.0]},
+         [4194304.0, -4194304.0, -0.0]),
+        # the same with the derivative's sign turned: it is -(0.5 g_2 + 0.5) by g_2
+        (SOFTMAX_X, {"x": [0.0, 0.0, -1e6], "g": [2.0**24, -1.0, -5.0]},
+         [4194304.5, -4194304.0, -0.0]),
+        # a group of three
+        (SOFTMAX_X, {"x": [3.0] * 3 + [-1e6], "g": [9.0 * (2**24 + 1) / 3, 0.0, 0.0, 0.0]},
+         None),
+        # G / 2 - g, a midpoint, plus tiny G
+        (LOG_X, {"x": [0.0, 0.0, -1e6], "g": [2.0**24, -1.0, 0.0]}, [8388609.0, -8388608.0, -0.0]),
+        (CE_X, {"x": [0.0, 0.0, -1e6], "target": [1.5, 2.0**-24, 0.0], "g": 1.0},
+         [-0.75, 0.74999994039535522, 0.0]),
+        # everything above the last class cancels exactly
+        (SOFTMAX_X, {"x": [0.0, -1.0, -1.0, -1e6], "g": [0.0, 1.0, -1.0, 5.0]},
+         [-0.0, 0.21194155514240265, -0.21194155514240265, 0.0]),
+        (SOFTMAX_X, {"x": [0.0, 0.0, -1e6, -2e6], "g": [1.0, -1.0, 0.0, 3.0]},
+         [0.5, -0.5, -0.0, 0.0]),
+    ],
+)  # fmt: skip
+def test_an_exponentially_small_term_decides(
+    key: tuple[str, str, str], row: dict[str, Any], expected: list[float | None] | None
+) -> None:
+    got = rounded(key, "float32", **row)
+    if expected is None:
+        assert all(math.isfinite(v) for v in got)
+        return
+    wanted = [v for v in expected if v is not None]
+    assert [float(np.float32(v)) for v in wanted] == got
+    assert [math.copysign(1, v) for v in wanted] == [math.copysign(1, v) for v in got]
+
+
+@pytest.mark.parametrize("key", MAPS, ids="-".join)
+@pytest.mark.parametrize("format_name", ["float8_e5m2", "float32"])
+def test_far_away_logits_decide_as_near_ones_do(
+    key: tuple[str, str, str], format_name: str
+) -> None:
+    """Ties at the top, one class so far below that no precision reaches it.
+
+    On which side of a boundary the result falls does not depend on how far (for one far class),
+    and Arb can tell with the class 60 to 300 below.
+    """
+    fmt = FORMATS[format_name]
+    rng = np.random.default_rng([12, fmt.precision, MAPS.index(key)])
+    far, near = (-57344.0, -320.0) if fmt.bits == 8 else (-1e6, -400.0)
+    count = 0
+    for _ in range(60 * SCALE):
+        tops = int(rng.choice((2, 4)))
+        n = tops + 1
+        g = rng.integers(-7, 8, n) * 1.0
+        t = rng.integers(0, 4, n) * 1.0
+        if fmt.bits > 8:  # odd multiples of half an ulp after the division by 2 or 4
+            g[0], t[0] = 2.0**24 - 2 * rng.integers(0, 9), 1 + 2.0**-23 * rng.integers(0, 9)
+            t[1] = 2.0**-24 * rng.integers(0, 9)
+        rows = [np.array([0.0] * tops + [low]) for low in (far, near)]
+        made = [batch(key[0], x=x, target=t, label=n - 1,
+                      g=g[0] if ops.get(key[0]).per_row else g) for x in rows]  # fmt: skip
+        values = oracle.evaluate(*key, made[0], fmt).rounded()[0]
+        results, _ = arb.rounded(*key, {k: v[0] for k, v in made[1].items()}, format_name)
+        for i, right in enumerate(results):
+            # the result at the far class itself depends on how far it is, and so does the loss
+            if len(results) == n and i < tops and right is not None:
+                assert float(values[i]) == right, (g.tolist(), t.tolist(), i)
+                count += 1
+    assert count > 60 or key in (LSE, CE, SPARSE)
+
+
+@pytest.mark.parametrize("gap", [1e4, 1e8, 1e30, 1e300])
+def test_gaps_up_to_1e300_are_decided(gap: float) -> None:
+    for key in MAPS:
+        refs = evaluate(key, "float64", x=[0.0, -gap, -gap / 2], target=[0.5, 0.25, 0.25], label=1,
+                        g=1.0 if ops.get(key[0]).per_row else [1.0, -3.0, 0.5])  # fmt: skip
+        assert np.isfinite(refs.rounded()).all(), key
+        assert ((refs.hi != 0) | (refs.codes == oracle.ZERO)).all(), key
+
+
+def test_cotangent_sums_that_are_midpoints() -> None:
+    # G = 2^24 + 1 is a midpoint of float32, and s = 1 - e^-200 at the top
+    got = rounded(LOG_X, "float32", x=[0.0, -200.0, -300.0], g=[1.0, -(2.0**24), -1.0])
+    assert got == [16777216.0 + 2, -16777216.0, -1.0] or got[0] in (16777216.0, 16777218.0)
+    right, _ = arb.rounded(*LOG_X, {"x": [0.0, -200.0, -300.0], "g": [1.0, -(2.0**24), -1.0]},
+                           "float32")  # fmt: skip
+    assert got == right
+
+
+def test_tiny_results_keep_their_sign() -> None:
+    refs = evaluate(LOG, x=[0.0, -1e30])
+    assert refs.rounded()[0, 0] == 0
+    assert np.signbit(refs.rounded()[0, 0])
+    assert refs.hi[0, 0] < 0
+    loss = evaluate(SPARSE, x=[0.0, -1e30], label=0)
+    assert not np.signbit(loss.rounded()[0, 0])
+    assert loss.hi[0, 0] > 0
+
+
+def test_a_small_cap_is_reported_and_nothing_is_guessed() -> None:
+    inputs = batch("softmax", x=[0.0, 1.0])
+    with pytest.raises(
+        oracle.Undecided, match=r"softmax value -: 1 rows undecided at \d+ bits for float32; first x"
+    ):
+        oracle.evaluate(*SOFTMAX, inputs, FORMATS["float32"], max_bits=40)
+    close_call = batch("logsumexp", x=[-math.log(2), -math.log(2)], g=1.0)
+    with pytest.raises(oracle.Undecided, match="logsumexp value"):
+        oracle.evaluate(*LSE, close_call, FORMATS["float64"], max_bits=100)
+    assert oracle.evaluate(*LSE, close_call, FORMATS["float64"]).finite.all()
+
+
+# ---------------------------------------------------------------- the shape of an answer
+
+
+def test_references_are_normalised_and_lo_has_the_sign_of_the_rest() -> None:
+    made = cases.stack(cases.make("gap_ladder", "softmax", "float64", 3, limit=60))
+    refs = oracle.evaluate(*SOFTMAX, made, FORMATS["float64"])
+    used = refs.codes == 0
+    assert ((np.abs(refs.hi[used]) >= 0.5) & (np.abs(refs.hi[used]) < 1)).all()
+    assert (refs.lo[used] != 0).all()
+    assert (np.abs(refs.lo[used]) <= 2.0**-54).all()
+
+
+def test_joining_references_keeps_rows_in_order() -> None:
+    made = [cases.stack(cases.make("realistic", "softmax", "float32", 4, seed=s, limit=3))
+            for s in (0, 1)]  # fmt: skip
+    parts = [oracle.evaluate(*SOFTMAX, b, FORMATS["float32"]) for b in made]
+    joined = oracle.join(parts)
+    np.testing.assert_array_equal(joined.rounded()[3:], parts[1].rounded())
+    np.testing.assert_array_equal(joined.rows([1, 4]).rounded()[1], parts[1].rounded()[1])
+
+
+def test_softmax_rows_sum_to_one_in_exact_arithmetic() -> None:
+    made = cases.stack(cases.make("realistic", "softmax", "float64", 33, limit=6))
+    refs = oracle.evaluate(*SOFTMAX, made, FORMATS["float64"])
+    for r in range(refs.shape[0]):
+        total = sum(
+            (Fraction(float(h)) + Fraction(float(lo))) * Fraction(2) ** int(e)
+            for h, lo, e in zip(refs.hi[r], refs.lo[r], refs.exponent[r], strict=True)
+        )
+        assert abs(total - 1) < Fraction(1, 2**70)
+
+
+def test_labels_outside_the_classes_are_an_error_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="label outside"):
+        evaluate(SPARSE, x=[0.0, 1.0], label=2)
+    with pytest.raises(ValueError, match="x must have shape"):
+        Batch({"x": np.zeros(3)})
+
+
+# ---------------------------------------------------------------- decimals
+
+
+@pytest.mark.parametrize("digits", [1, 6, 17, 50, 333, 1000])
+def test_decimals_of_a_softmax(digits: int) -> None:
+    x = [0.1, 0.3, 0.5, 0.9]
+    text = oracle.decimal(*SOFTMAX, batch("softmax", x=x), digits)[0]
+    with mpmath.workprec(4 * 1000 + 200):
+        e = [mpmath.exp(mp.mpf(v)) for v in x]
+        expected = [mpmath.nstr(v / mpmath.fsum(e), digits) for v in e]
+    assert text == expected
+    assert digits < 50 or len(text[0]) >= digits
+
+
+def test_decimals_of_special_and_rational_results() -> None:
+    text = oracle.decimal(*SOFTMAX, batch("softmax", x=[1.0, 1.0, 1.0, -INF]), 30)[0]
+    assert text == ["0." + "3" * 30] * 3 + ["0"]
+    assert oracle.decimal(*LOG, batch("log_softmax", x=[0.0, -INF, INF, INF]), 9) == [
+        ["-inf", "-inf", "undefined", "undefined"]
+    ]
+    assert oracle.decimal(*LSE, batch("logsumexp", x=[NAN]), 9) == [["nan"]]
+    assert oracle.decimal(*LSE, batch("logsumexp", x=[INF]), 9) == [["inf"]]
+
+
+def test_the_mean_loss_of_two_rows() -> None:
+    inputs = {
+        "x": np.array([[0.5, 1.5, 0.1], [2.2, 1.3, 1.7]]),
+        "target": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+        "g": np.ones(2),
+    }
+    losses = [float(row[0]) for row in oracle.decimal(*CE, inputs, 17)]
+    assert round(sum(losses) / 2, 6) == 0.839343
+
+
+def test_decimals_that_cannot_be_decided_say_so() -> None:
+    with pytest.raises(oracle.Undecided, match="not decided to 100 digits at 200 bits"):
+        oracle.decimal(*LOG, batch("log_softmax", x=[0.0, 1.0]), 100, max_bits=200)
+
+
+# ---------------------------------------------------------------- the machine
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch switches the bit, not installed")
+def test_a_thread_that_flushes_subnormals_gets_no_reference() -> None:
+    program = textwrap.dedent(
+        """
+        import numpy as np, torch
+        from reference import oracle
+        from reference.formats import FORMATS
+        x = {"x": np.array([[0.0, 1.0]])}
+        oracle.evaluate("softmax", "value", "-", x, FORMATS["float32"])
+        if not torch.set_flush_denormal(True):
+            print("cannot")
+        else:
+            for ask in (
+                lambda: oracle.evaluate("softmax", "value", "-", x, FORMATS["float32"]),
+                lambda: oracle.decimal("softmax", "value", "-", x, 10),
+            ):
+                try:
+                    ask()
+                except oracle.FlushToZero as e:
+                    print(e)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                          timeout=120, check=True)  # fmt: skip
+    if done.stdout.strip() == "cannot":
+        pytest.skip("this processor cannot flush subnormals")
+    assert done.stdout.count("flushed to zero") == 2
