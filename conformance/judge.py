@@ -243,10 +243,9 @@ def _special_breaches(parts: Sequence[_Part]) -> list[Breach]:
     groups: dict[str, list[tuple[_Part, int, int]]] = {}
     for part in parts:
         for kind, mask in (("nan", part.errors.nan), ("inf", part.infinite)):
-            for row in np.flatnonzero(mask.any(axis=1)):
-                name = f"{kind}@{row_class(part.rows.cases[int(row)].inputs['x'])}"
-                hits = np.flatnonzero(mask[row])
-                groups.setdefault(name, []).extend((part, int(row), int(i)) for i in hits)
+            for r, i in np.argwhere(mask).tolist():
+                name = f"{kind}@{row_class(part.rows.cases[r].inputs['x'])}"
+                groups.setdefault(name, []).append((part, r, i))
     out = []
     for kind, hits in sorted(groups.items()):
         part, row, index = hits[0]
@@ -292,12 +291,10 @@ def _figures(fmt: Format, parts: Sequence[_Part], policy: Underflow) -> dict[str
         "inf_mismatches": sum(int(p.infinite.sum()) for p in parts),
         "sign_mismatches": sum(
             int((p.errors.sign & b).sum()) for p, b in zip(parts, beyond, strict=True)
-        ),  # fmt: skip
+        ),
         "zero_sign_mismatches": sum(int(p.errors.zero_sign.sum()) for p in parts),
         "flushed": sum(int(p.explained.sum()) for p in parts),
-        "lost": sum(
-            int((p.errors.lost & b).sum()) for p, b in zip(parts, beyond, strict=True)
-        ),  # fmt: skip
+        "lost": sum(int((p.errors.lost & b).sum()) for p, b in zip(parts, beyond, strict=True)),
         "underflow_policy": policy.policy,
         "last_nonzero": policy.last_nonzero if np.isfinite(policy.last_nonzero) else None,
     }

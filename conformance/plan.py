@@ -191,7 +191,7 @@ def cells_of(entry: Implementation, profile: Profile) -> list[Cell]:
             "cpu",
             framework.context_for(dtype),
             family,
-        )  # fmt: skip
+        )
         for mode in framework.modes
         for dtype in framework.dtypes
         if applies(profile, entry, dtype, mode)

@@ -38,6 +38,9 @@ _SIGN_BITS = 1 << 11
 _TIGHT = 20  # balls end up narrower than 2^-20 ulp
 _FAR = 1 << 62  # exponents are kept within this; no format cares beyond
 
+Parts = tuple[float, float, int]
+"""(hi, lo, exponent)"""
+
 
 class Undecided(ArithmeticError):
     """An element could not be decided at the cap of the precision."""
@@ -185,8 +188,7 @@ def _attempt(map_: Map, batch: Batch, pending: Any, bits: int, out: _Output) -> 
         return pending
     undecided = []
     for k, row in enumerate(pending):
-        sign = _SignTest(map_, part, k, bits, out.format) if bits >= _SIGN_BITS else None
-        if not out.take(int(row), ball[k], sign):
+        if not out.take(int(row), ball[k], _SignTest(map_, part, k, bits, out.format)):
             undecided.append(row)
     return np.array(undecided, np.intp)
 
@@ -195,18 +197,25 @@ class _SignTest:
     """Decides elements of one row by the side of the rounding boundary that they lie on."""
 
     def __init__(self, map_: Map, batch: Batch, row: int, bits: int, fmt: Format) -> None:
-        self.excess, self.format = map_.excess, fmt
+        self.excess, self.format, self.batch, self.index = map_.excess, fmt, batch, row
         self.arithmetic = Multiprecision(bits)
-        self.row = Batch({name: np.asarray(a)[[row]] for name, a in batch.inputs.items()})
 
-    def __call__(self, index: int, mid: Any, rad: Any) -> tuple[float, float, int] | None:
-        """(hi, lo, exponent), or None where the ball or the sign is too uncertain."""
-        at = boundary(self.format, mid, rad)
-        if self.excess is None or at is None:
+    def rounding(self, index: int, mid: Any, rad: Any) -> Parts | None:
+        """(hi, lo, exponent) of an undecided element, or None where it stays so."""
+        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= _SIGN_BITS else None
+        return None if at is None else self._beside(index, *at)
+
+    def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:
+        """The same of a decided element whose ball holds a power of two, where the ulp changes."""
+        at = power_of_two(self.format, mid, rad)
+        return None if at is None else self._beside(index, *at)
+
+    def _beside(self, index: int, man: int, exp: int) -> Parts | None:
+        if self.excess is None:
             return None
-        man, exp = at
+        row = Batch({name: np.asarray(a)[[self.index]] for name, a in self.batch.inputs.items()})
         try:
-            side = self.excess(self.arithmetic, self.row, index, self.arithmetic.dyadic(man, exp))
+            side = self.excess(self.arithmetic, row, index, self.arithmetic.dyadic(man, exp))
         except TooWide:
             return None
         value, error = side.mid[0, 0], side.rad[0, 0]
@@ -232,14 +241,14 @@ class _Output:
     def _store(self, index: tuple[int, int], hi: float, lo: float, exponent: int) -> None:
         self.hi[index], self.lo[index], self.exponent[index] = hi, lo, exponent
 
-    def take(self, row: int, ball: Ball, sign: _SignTest | None = None) -> bool:
+    def take(self, row: int, ball: Ball, sign: _SignTest) -> bool:
         """Store a row if all its elements are decided, by their balls or by a sign."""
         found = {}
         for i in np.flatnonzero(self.codes[row] == FORMULA):
             mid, rad = ball.mid[i], ball.rad[i]
             if decided(self.format, mid, rad):
-                found[row, int(i)] = expand_mpf(mid)
-            elif sign is None or (parts := sign(int(i), mid, rad)) is None:
+                found[row, int(i)] = sign.binade(int(i), mid, rad) or expand_mpf(mid)
+            elif (parts := sign.rounding(int(i), mid, rad)) is None:
                 return False
             else:
                 found[row, int(i)] = parts
@@ -304,13 +313,24 @@ def boundary(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
     return None
 
 
-def expand_mpf(value: Any) -> tuple[float, float, int]:
+def power_of_two(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
+    """The power of two in a ball, as man * 2^exp, where the ulp is another on its two sides."""
+    sign = mid[0]
+    high = libmp.mpf_add(libmp.mpf_abs(mid), rad, 64, "u")
+    low = libmp.mpf_sub(libmp.mpf_abs(mid), rad)
+    leading = high[2] + high[3] - 1
+    if rad == libmp.fzero or leading <= fmt.emin or low[2] + low[3] - 1 == leading:
+        return None
+    return (-1 if sign else 1), leading
+
+
+def expand_mpf(value: Any) -> Parts:
     """A raw mpmath number as (hi, lo, exponent)."""
     sign, man, exp, bc = value
     return _expand(int(-man if sign else man), int(exp), 0)
 
 
-def expand_fraction(value: Fraction) -> tuple[float, float, int]:
+def expand_fraction(value: Fraction) -> Parts:
     """A rational as (hi, lo, exponent)."""
     num, den = abs(value.numerator), value.denominator
     shift = max(0, den.bit_length() - num.bit_length() + 128)
@@ -318,7 +338,7 @@ def expand_fraction(value: Fraction) -> tuple[float, float, int]:
     return _expand(-man if value < 0 else man, -shift, (rest != 0) * (-1 if value < 0 else 1))
 
 
-def _expand(man: int, exp: int, sticky: int) -> tuple[float, float, int]:
+def _expand(man: int, exp: int, sticky: int) -> Parts:
     """(man + sticky * epsilon) * 2^exp as hi in [0.5, 1), lo with the right sign, exponent."""
     if man == 0:
         return 0.0, 0.0, 0

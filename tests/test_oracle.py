@@ -82,7 +82,7 @@ def disagreements(
             if refs.undefined[r, i]:
                 continue
             compared += 1
-            left_open += right is None
+            left_open += right is None and open_ is not None
             if right is not None:
                 fits = same(got, right)
             else:
@@ -283,6 +283,8 @@ def test_limits(kind: str, key: tuple[str, str, str], beside_masked: bool) -> No
     for n, special in places(kind):
         x = np.array(X[:n])
         others = [i for i in range(n) if i not in special]
+        if not others and key == CE and kind == "several +inf":
+            continue  # the sum of undefined terms
         if beside_masked:
             if not others or kind == "some -inf" or n == 2:
                 continue
@@ -489,7 +491,7 @@ def test_rational_results_are_rounded_from_the_fraction(fmt: str) -> None:
         ([0.0, 0.0, 1.0], [1.0, 3.0, 2.0], [2]),
         # float64 sums make the first group's mean 1.25
         ([0.0, 0.0, 0.0, 0.0, 1.0], [2.0**54, 3.0, -(2.0**54), 1.0, 1.0], [3, 4]),
-        ([0.0, 0.0, 0.0, 0.0, 1.0], [2.0**54, 4.0, -(2.0**54), 1.0, 1.25], []),
+        ([0.0, 0.0, 0.0, 0.0, 1.0], [2.0**54, 4.0, -(2.0**54), 1.0, 1.25], [4]),
         ([-0.0, 0.0, 1.0], [1.0, 3.0, 2.0], [2]),
         ([0.0, -INF, 1.0], [3.0, 9.0, 3.0], [0, 1, 2]),
         ([0.0, 0.0, 0.0, 1.0], [0.1, 0.1, 0.1, 0.1], [0, 1, 2, 3]),
@@ -512,15 +514,15 @@ def test_softmax_gradients_that_are_exactly_zero(x: Any, g: Any, zeros: list[int
         # l = -(2^24 + 1) - e^-(2^24 + 1): beyond the midpoint, away from 0
         (LOG, {"x": [1.0, -(2.0**24)]}, [-0.0, -16777218.0]),
         (LOG, {"x": [2.0**24, -1.0]}, [-0.0, -16777218.0]),
-        (LSE, {"x": [1.0, -1e30]}, [1.0, None]),
+        (LSE, {"x": [1.0, -1e30]}, [1.0]),
         (SOFTMAX, {"x": [0.0, 0.0, -1e6]}, [0.5, 0.5, 0.0]),
         # -g d = 4097 * 4097 * 2^10, a midpoint, plus g log1p
-        (CE_T, {"x": [0.0, -4097.0 * 1024], "g": 4097.0}, [0.0, 4098.0 * 4096 * 1024]),
-        (CE_T, {"x": [0.0, -4097.0 * 1024], "g": -4097.0}, [-0.0, -4098.0 * 4096 * 1024]),
+        (CE_T, {"x": [0.0, -4097.0 * 1024], "g": 4097.0}, [0.0, 16785410.0 * 1024]),
+        (CE_T, {"x": [0.0, -4097.0 * 1024], "g": -4097.0}, [-0.0, -16785410.0 * 1024]),
         # -g t = -(2^24 + 2^13 + 1), a midpoint, plus g s T: toward 0
         (CE_X, {"x": [0.0, -4097.0 * 1024], "target": [0.0, 4097.0], "g": 4097.0},
          [16785408.0, -16785408.0]),
-        (CE, {"x": [0.0, -4097.0 * 1024], "target": [0.0, 4097.0]}, [4098.0 * 4096 * 1024, None]),
+        (CE, {"x": [0.0, -4097.0 * 1024], "target": [0.0, 4097.0]}, [16785410.0 * 1024]),
         # s = 1/2 - tiny: 3 eta / 2 - tiny
         (LSE_X, {"x": [0.0, 0.0, -1e6], "g": 3 * 2.0**-149}, [2.0**-149, 2.0**-149, 0.0]),
         (LSE_X, {"x": [0.0, 0.0, -1e6], "g": -3 * 2.0**-149}, [-(2.0**-149)] * 2 + [-0.0]),
@@ -530,9 +532,11 @@ def test_softmax_gradients_that_are_exactly_zero(x: Any, g: Any, zeros: list[int
         # the same with the derivative's sign turned: it is -(0.5 g_2 + 0.5) by g_2
         (SOFTMAX_X, {"x": [0.0, 0.0, -1e6], "g": [2.0**24, -1.0, -5.0]},
          [4194304.5, -4194304.0, -0.0]),
-        # a group of three
-        (SOFTMAX_X, {"x": [3.0] * 3 + [-1e6], "g": [9.0 * (2**24 + 1) / 3, 0.0, 0.0, 0.0]},
-         None),
+        # a group of three: (3 g - G) / 9 = 2^24 + 1, and the slope's sign is that of -2^25 - 6 - g_3
+        (SOFTMAX_X, {"x": [3.0] * 3 + [-1e6], "g": [2.0**26, -(2.0**24), -9.0, 0.0]},
+         [16777216.0, -11184810.0, -5592407.5, -0.0]),
+        (SOFTMAX_X, {"x": [3.0] * 3 + [-1e6], "g": [2.0**26, -(2.0**24), -9.0, -(2.0**26)]},
+         [16777218.0, -11184810.0, -5592407.5, -0.0]),
         # G / 2 - g, a midpoint, plus tiny G
         (LOG_X, {"x": [0.0, 0.0, -1e6], "g": [2.0**24, -1.0, 0.0]}, [8388609.0, -8388608.0, -0.0]),
         (CE_X, {"x": [0.0, 0.0, -1e6], "target": [1.5, 2.0**-24, 0.0], "g": 1.0},
@@ -545,15 +549,11 @@ def test_softmax_gradients_that_are_exactly_zero(x: Any, g: Any, zeros: list[int
     ],
 )  # fmt: skip
 def test_an_exponentially_small_term_decides(
-    key: tuple[str, str, str], row: dict[str, Any], expected: list[float | None] | None
+    key: tuple[str, str, str], row: dict[str, Any], expected: list[float]
 ) -> None:
     got = rounded(key, "float32", **row)
-    if expected is None:
-        assert all(math.isfinite(v) for v in got)
-        return
-    wanted = [v for v in expected if v is not None]
-    assert [float(np.float32(v)) for v in wanted] == got
-    assert [math.copysign(1, v) for v in wanted] == [math.copysign(1, v) for v in got]
+    assert got == [float(np.float32(v)) for v in expected]
+    assert np.signbit(got).tolist() == np.signbit(expected).tolist()
 
 
 @pytest.mark.parametrize("key", MAPS, ids="-".join)
@@ -601,12 +601,22 @@ def test_gaps_up_to_1e300_are_decided(gap: float) -> None:
 
 
 def test_cotangent_sums_that_are_midpoints() -> None:
-    # G = 2^24 + 1 is a midpoint of float32, and s = 1 - e^-200 at the top
-    got = rounded(LOG_X, "float32", x=[0.0, -200.0, -300.0], g=[1.0, -(2.0**24), -1.0])
-    assert got == [16777216.0 + 2, -16777216.0, -1.0] or got[0] in (16777216.0, 16777218.0)
-    right, _ = arb.rounded(*LOG_X, {"x": [0.0, -200.0, -300.0], "g": [1.0, -(2.0**24), -1.0]},
-                           "float32")  # fmt: skip
-    assert got == right
+    # g_0 - G = 2^24 + 1 is a midpoint of float32, and s_0 = 1 - e^-200 leaves it downwards
+    row = {"x": [0.0, -200.0, -300.0], "g": [1.0, -(2.0**24), -1.0]}
+    right, _ = arb.rounded(*LOG_X, row, "float32")
+    assert rounded(LOG_X, "float32", **row) == right == [16777216.0, -16777216.0, -1.0]
+    # the same beyond the reach of any precision
+    row["x"] = [0.0, -1e9, -2e9]
+    assert rounded(LOG_X, "float32", **row) == right
+
+
+@pytest.mark.parametrize("gap", [30.0, 90.0, 700.0, 1e6, 1e300])
+def test_a_probability_just_below_one_has_the_ulp_of_the_binade_below(gap: float) -> None:
+    refs = evaluate(SOFTMAX, "float64", x=[-gap, 0.0, -gap])
+    assert (refs.hi[0, 1], int(refs.exponent[0, 1])) in ((0.5, 1), (1 - 2.0**-53, 0)) or gap < 40
+    assert refs.lo[0, 1] < 0 or gap < 40
+    pair = evaluate(LSE_X, "float64", x=[0.0, 0.0, -gap], g=2.0)
+    assert (pair.lo[0, :2] < 0).all() or gap < 40
 
 
 def test_tiny_results_keep_their_sign() -> None:
@@ -681,7 +691,7 @@ def test_decimals_of_a_softmax(digits: int) -> None:
         e = [mpmath.exp(mp.mpf(v)) for v in x]
         expected = [mpmath.nstr(v / mpmath.fsum(e), digits) for v in e]
     assert text == expected
-    assert digits < 50 or len(text[0]) >= digits
+    assert digits < 50 or len(text[3]) >= digits - 2  # trailing zeros are not shown
 
 
 def test_decimals_of_special_and_rational_results() -> None:

@@ -95,7 +95,9 @@ def _checked(op: str, dtype: str) -> Any:
     return ops.OPS[op], formats.get(dtype)
 
 
-def _batch(definition: Any, inputs: tuple[str, ...], cotangent: str | None, fmt: Any) -> dict[str, Any]:  # fmt: skip
+def _batch(
+    definition: Any, inputs: tuple[str, ...], cotangent: str | None, fmt: Any
+) -> dict[str, Any]:
     """Inputs as rows of one length, rounded to the format."""
     from reference import formats
 
@@ -135,7 +137,9 @@ def _fit(name: str, array: Any, shape: tuple[int, ...]) -> Any:
         raise click.UsageError(f"{name} has shape {array.shape}, {shape} is needed") from None
 
 
-def _reduced(definition: Any, texts: Any, reduction: str, derivative: str, digits: int) -> str | None:  # fmt: skip
+def _reduced(
+    definition: Any, texts: Any, reduction: str, derivative: str, digits: int
+) -> str | None:
     """Sum or mean of the rows, from their decimal strings."""
     if reduction == "none":
         return None

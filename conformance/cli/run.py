@@ -20,6 +20,7 @@ from conformance.cli.options import (
 if TYPE_CHECKING:
     from conformance.plan import Plan
     from conformance.run import Outcome
+    from conformance.settings import Settings
 
 # Seconds per cell, rough, for the estimate of --dry-run: (start of the framework, per cell).
 _COSTS = {
@@ -64,9 +65,7 @@ _COSTS = {
               help="For one call of an implementation.  [default: 30]")  # fmt: skip
 @click.option("--memory-limit", type=click.IntRange(min=64), default=None, metavar="MB",
               help="Resident memory of one executor.  [default: half of the machine's]")  # fmt: skip
-@click.option(
-    "--exit-zero", is_flag=True, help="Exit with 0 also where something does not conform."
-)
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 also where something fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would run; imports no framework.")
 @json_option
 def command(
@@ -113,7 +112,8 @@ def command(
     if dry_run:
         _show_plan(plan, count, as_json)
         return 0
-    folder = out or Path("conformance-runs") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{profile}"  # fmt: skip
+    started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    folder = out or Path("conformance-runs") / f"{started}-{profile}"
     outcome = _measure(settings, plan, folder, count, max_failures)
     code = 0 if exit_zero and outcome.exit_code == 1 else outcome.exit_code
     if as_json:
@@ -123,7 +123,9 @@ def command(
     return code
 
 
-def _measure(settings: Any, plan: Plan, folder: Path, workers: int, max_failures: int | None) -> Outcome:  # fmt: skip
+def _measure(
+    settings: Settings, plan: Plan, folder: Path, workers: int, max_failures: int | None
+) -> Outcome:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -219,10 +221,8 @@ def _print_end(plan: Plan, folder: Path, outcome: Outcome) -> None:
         click.echo(f"stale deviation: {entry}: its witnesses all met the contract", err=True)
     if outcome.partial:
         why = "interrupted" if outcome.interrupted else outcome.stopped or "ended early"
-        click.echo(
-            f"partial record ({why}): {len(outcome.measurements)} of {outcome.planned} cells", err=True
-        )  # fmt: skip
-    click.echo(f"record: {printable(folder)}")
-    click.echo(
-        f"report: conformance report {printable(folder)} --out {printable(folder / 'report')}"
-    )
+        cells = f"{len(outcome.measurements)} of {outcome.planned} cells"
+        click.echo(f"partial record ({why}): {cells}", err=True)
+    where = printable(folder)
+    click.echo(f"record: {where}")
+    click.echo(f"report: conformance report {where} --out {where}/report")

@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from conformance.bench import Bench
-from conformance.plan import Plan
+from conformance.plan import Cell, Plan
 from conformance.settings import Settings
 
 _HERE = Path(__file__).parent
@@ -35,12 +36,14 @@ class SuiteModule(pytest.Module):
     """A file of the suite: its ``test_`` functions are tests whatever ``python_functions`` says."""
 
     def funcnamefilter(self, name: str) -> bool:
+        """Take ``test_`` functions."""
         return name.startswith("test_")
 
 
 def pytest_pycollect_makemodule(
     module_path: Path, parent: pytest.Collector
 ) -> pytest.Module | None:
+    """Collect the files of this folder by its own rules."""
     if module_path.parent == _HERE:
         module: pytest.Module = SuiteModule.from_parent(parent, path=module_path)
         return module
@@ -59,6 +62,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Mod
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of every cell of the plan that asks this file's concern."""
     if "cell" in metafunc.fixturenames:
         concern = metafunc.module.CONCERN
         cells = [cell for cell in _plan().cells if cell.concern == concern]
@@ -69,12 +73,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Framework first, and no deselection that the command line did not ask for."""
     order = {cell: k for k, cell in enumerate(_plan().cells)}
-    ours = [item for item in items if item.path.parent == _HERE and hasattr(item, "callspec")]
-    ours.sort(key=lambda item: order[item.callspec.params["cell"]])  # type: ignore[attr-defined]
-    places = [k for k, item in enumerate(items) if item.path.parent == _HERE
-              and hasattr(item, "callspec")]  # fmt: skip
-    for place, item in zip(places, ours, strict=True):
-        items[place] = item
+
+    def cell_of(item: pytest.Item) -> object:
+        callspec = getattr(item, "callspec", None)
+        return callspec.params.get("cell") if item.path.parent == _HERE and callspec else None
+
+    ours = [item for item in items if cell_of(item) in order]
+    ours.sort(key=lambda item: order[cast(Cell, cell_of(item))])
+    # A concern without a selected cell leaves a placeholder of pytest's behind: it goes too.
+    items[:] = ours + [item for item in items if item.path.parent != _HERE]
     _ignore_ini_options(config)
 
 
@@ -87,6 +94,7 @@ def _ignore_ini_options(config: pytest.Config) -> None:
         ("deselect", ("--deselect",), None),
         ("maxfail", ("-x", "--exitfirst", "--maxfail"), 0),
         ("runxfail", ("--runxfail",), False),
+        ("collectonly", ("--co", "--collect-only"), False),
     ):
         asked = any(a == f or a.startswith((f"{f}=", f if len(f) == 2 else f"{f}="))
                     for a in given for f in flags)  # fmt: skip

@@ -12,4 +12,5 @@ CONCERN = "accuracy"
 
 
 def test_accuracy(cell: Cell, bench: Bench, request: pytest.FixtureRequest) -> None:
+    """The finite results of a cell are within their error bounds."""
     check(cell, bench, request.node)

@@ -1,4 +1,4 @@
-"""special_values: infinities and NaN, masked entries and rows without a limit (limits, not habits)."""
+"""special_values: infinities and NaN, masked entries, rows without a limit."""
 
 from __future__ import annotations
 
@@ -12,4 +12,5 @@ CONCERN = "special_values"
 
 
 def test_special_values(cell: Cell, bench: Bench, request: pytest.FixtureRequest) -> None:
+    """The infinities and NaN of a cell are those of the contract."""
     check(cell, bench, request.node)

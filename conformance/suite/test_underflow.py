@@ -12,4 +12,5 @@ CONCERN = "underflow"
 
 
 def test_underflow(cell: Cell, bench: Bench, request: pytest.FixtureRequest) -> None:
+    """Nothing of a cell underflows before the format does."""
     check(cell, bench, request.node)

@@ -78,7 +78,7 @@ class Batch:
     def g(self) -> F64:
         """The cotangent, (B, n), or (B, 1) for ops with one result per row."""
         g = np.asarray(self.inputs["g"], np.float64)
-        return g.reshape(self.rows, -1)
+        return g if g.ndim == 2 else g.reshape(self.rows, 1)
 
     @cached_property
     def target(self) -> F64:

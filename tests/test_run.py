@@ -1,0 +1,310 @@
+"""The main job, through the command line, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import conformance as package
+from conformance.record import read_record
+
+HERE = Path(__file__).parent
+PACKAGES = str(Path(package.__file__).parents[1])
+SMALL = ("--framework", "numpy", "--op", "softmax", "--dtype", "float32", "--derivative", "value")
+
+
+def python(
+    *arguments: str, cwd: Path | None = None, path: tuple[str, ...] = (), **variables: str
+) -> Any:
+    """Run Python on the package that is under test; its output and exit code."""
+    return subprocess.run(
+        [sys.executable, "-P", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, PACKAGES]), **variables},
+    )
+
+
+def conformance(*arguments: str, cwd: Path | None = None) -> Any:
+    """Run the command line."""
+    return python("-m", "conformance", *arguments, cwd=cwd)
+
+
+def measured(result: Any) -> dict[str, dict[str, Any]]:
+    """The cells of a run with --json, by key."""
+    return {row["key"]: row for row in json.loads(result.stdout)["cells"]}
+
+
+def figures(row: dict[str, Any]) -> dict[str, Any]:
+    """A measurement without its times."""
+    return {k: v for k, v in row.items() if not k.startswith("seconds_")}
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("clean") / "run"
+    result = conformance("run", *SMALL, "--json", "--workers", "1", "--out", str(folder))
+    assert result.returncode == 0, result.stderr
+    return measured(result)
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    folder = tmp_path_factory.mktemp("faulty") / "run"
+    arguments = ("--family", "realistic", "--family", "shift_ladder", "--deadline", "1")
+    result = conformance(
+        "run", *SMALL, *arguments, "--plugin", str(HERE / "misbehaving.py"), "--json",
+        "--out", str(folder),
+    )  # fmt: skip
+    return result, folder
+
+
+def test_the_same_seed_gives_the_same_figures_whatever_the_workers(
+    clean: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    result = conformance("run", *SMALL, "--json", "--workers", "2", "--out", str(tmp_path / "run"))
+    again = measured(result)
+    assert {k: figures(r) for k, r in again.items()} == {k: figures(r) for k, r in clean.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("segfault", "crash"),
+        ("os_exit", "crash"),
+        ("hang_with_gil", "timeout"),
+        ("hostile_text", "error"),
+        ("wrong_dtype", "fail"),
+    ],
+)
+def test_a_fault_is_a_verdict(faulty: tuple[Any, Path], name: str, verdict: str) -> None:
+    result, _ = faulty
+    assert result.returncode == 1, result.stderr
+    row = measured(result)[
+        f"accuracy/misbehaving.{name}/value/-/float32/eager/cpu/default/shift_ladder"
+    ]
+    assert row["verdict"] == verdict
+    assert row["grade"] in ("F", None)
+
+
+def test_a_fault_leaves_every_other_cell_as_it_was(
+    faulty: tuple[Any, Path], clean: dict[str, dict[str, Any]]
+) -> None:
+    rows = measured(faulty[0])
+    common = rows.keys() & clean.keys()
+    assert len(common) > 2
+    assert {k: figures(rows[k]) for k in common} == {k: figures(clean[k]) for k in common}
+    untouched = "accuracy/misbehaving.segfault/value/-/float32/eager/cpu/default/realistic"
+    assert rows[untouched]["verdict"] == "pass"
+
+
+def test_hostile_text_of_a_subject_is_cut_and_harmless(faulty: tuple[Any, Path]) -> None:
+    _, folder = faulty
+    result = conformance("report", str(folder))
+    assert result.returncode == 0, result.stderr
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "\u202e" not in page
+    assert len(page) < 1_000_000
+
+
+def test_interrupting_a_run_leaves_a_partial_record_and_no_child(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "conformance", "run", "--framework", "numpy",
+         "--out", str(folder)],
+        env={**os.environ, "PYTHONPATH": PACKAGES},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    rows = folder / "measurements.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (
+        not rows.exists() or len(rows.read_bytes().splitlines()) < 4
+    ):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "partial" in stderr
+    record = read_record(folder)
+    assert record.partial
+    assert record.measurements
+    assert conformance("report", str(folder)).returncode == 0
+    assert _group_is_empty(process.pid), "a process of the run is still there"
+
+
+def _group_is_empty(leader: int) -> bool:
+    """No process is left whose session was started by the run."""
+    for _ in range(50):
+        sessions = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                sessions.append((int(fields[3]), fields[0]))
+        if not any(sid == leader and state != "Z" for sid, state in sessions):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_missing_framework_is_named_and_the_rest_runs(tmp_path: Path) -> None:
+    hidden = tmp_path / "sitecustomize.py"
+    hidden.write_text(
+        "import importlib.util as u, sys\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'tensorflow' else find(name, *a)\n"
+    )
+    result = python(
+        "-m", "conformance", "run", "--op", "logsumexp", "--dtype", "float16",
+        "--family", "realistic", "--framework", "numpy", "--framework", "tensorflow",
+        "--out", str(tmp_path / "run"), path=(str(tmp_path),),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "tensorflow: not installed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "--op", "sofmax"), ("unknown op", "did you mean softmax?")),
+        (("run", "--framework", "numpy", "--mode", "compiled"), ("matches no cell",)),
+        (("run", "--profile", "fast"), ("unknown profile", "quick")),
+        (("run", "--out", "/proc/nowhere/run", *SMALL), ("cannot write",)),
+        (("run", "--cell", "a/b"), ("9 parts",)),
+        (("run", "--plugin", "no.such.module"), ("no module of that name",)),
+        (("report", "/nonexistent"), ("holds no record",)),
+        (("explain", "softmax-float32-gap_ladder1-n2-s0-r0-000000"), ("digest",)),
+        (("explain", "nonsense"), ("not a case id",)),
+        (("explain", "sofmax-float32-gap_ladder1-n2-s0-r0-000000"), ("did you mean softmax?",)),
+        (("exact", "softmax", "[1, two]"), ("'two' is not a number",)),
+        (("exact", "softmax", "[1, [2]"), ("]",)),
+        (("exact", "sofmax", "[1]"), ("did you mean softmax?",)),
+        (("exact", "softmax_cross_entropy", "[1, 2]"), ("takes 2 inputs",)),
+        (("exact", "sparse_softmax_cross_entropy", "[1, 2]", "2"), ("from 0 to 1",)),
+        (("rnu",), ("did you mean run?",)),
+    ],
+)
+def test_a_mistake_gives_one_line_and_exit_code_2(
+    arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = conformance(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_a_damaged_record_is_refused_in_one_line(faulty: tuple[Any, Path], tmp_path: Path) -> None:
+    _, folder = faulty
+    for name in ("run.json", "measurements.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    rows = tmp_path / "measurements.jsonl"
+    rows.write_bytes(rows.read_bytes().replace(b'"pass"', b'"fail"', 1))
+    result = conformance("report", str(tmp_path))
+    assert result.returncode == 2
+    assert "line" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_exact_answers_the_mean_loss_of_a_small_batch() -> None:
+    result = conformance(
+        "exact", "softmax_cross_entropy", "[[0.5, 1.5, 0.1], [2.2, 1.3, 1.7]]",
+        "[[0, 1, 0], [0, 0, 1]]", "--reduction", "mean",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    mean = result.stdout.strip().splitlines()[-1]
+    assert mean.startswith("mean: 0.839343338")
+
+
+def test_exact_gives_as_many_digits_as_asked() -> None:
+    result = conformance("exact", "softmax", "[0.1, 0.3, 0.5, 0.9]", "--digits", "300", "--json")
+    exact = json.loads(result.stdout)["exact"][0]
+    assert exact[0].startswith("0.1683850817695924335608987910763350629288766544")
+    assert all(len(text) >= 300 for text in exact)
+
+
+def test_explain_shows_the_case_and_every_answer() -> None:
+    result = conformance(
+        "explain", "softmax-float32-w.one_plus_inf-" + _digest(), "--framework", "numpy", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    value = document["maps"][0]
+    assert value["exact"][1] == "1.0"
+    assert [a["implementation"] for a in value["answers"]] == ["conformance.numpy.softmax"]
+    assert value["answers"][0]["ulp"] == 0
+
+
+def _digest() -> str:
+    from reference import cases
+
+    named = {c.case_id for c in cases.witnesses("softmax", "float32")}
+    (found,) = (c for c in named if "w.one_plus_inf" in c)
+    return found.rpartition("-")[2]
+
+
+def test_a_dry_run_plans_without_importing_a_framework() -> None:
+    code = (
+        "import sys; from conformance.cli import call; code = call(['run', '--dry-run', '--json']);"
+        "assert code == 0; bad = {'torch', 'tensorflow', 'jax'} & set(sys.modules); assert not bad"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert len(plan["cells"]) == sum(plan["counts"].values()) > 2000
+
+
+def test_a_cell_key_runs_exactly_that_cell(tmp_path: Path) -> None:
+    key = "accuracy/conformance.numpy.softmax/value/-/float32/eager/cpu/default/gap_ladder"
+    result = conformance(
+        "run", "--cell", key, "--json", "--workers", "1", "--out", str(tmp_path / "r")
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(measured(result)) == [key]
+
+
+HOSTILE = """
+[pytest]
+addopts = -k nothing -x -m slow -W error
+python_files = zzz_*.py
+python_functions = nope_*
+filterwarnings = error
+norecursedirs = *
+"""
+
+
+def test_pytest_on_the_package_gives_the_same_verdicts_in_a_hostile_folder(
+    clean: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "pytest.ini").write_text(HOSTILE)
+    selection = {"framework": ["numpy"], "op": ["softmax"], "dtype": ["float32"],
+                 "derivative": ["value"]}  # fmt: skip
+    result = python(
+        "-m", "pytest", "--pyargs", "conformance.suite", "-rA", "-q",
+        cwd=tmp_path, CONFORMANCE_RUN=json.dumps({"selection": selection}),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    passed = {
+        line.partition("[")[2].rpartition("]")[0]
+        for line in result.stdout.splitlines()
+        if line.startswith("PASSED")
+    }
+    assert passed == set(clean)
