@@ -98,7 +98,7 @@ def errors(result: F64, refs: References) -> Errors:
         clamp = np.ldexp(np.longdouble(1), (fmt.emax + 1 - quantum).astype(np.int32))
         in_ulps = np.where(np.isinf(result), np.sign(result) * clamp, in_ulps)
         near, rest = (np.ldexp(v.astype(np.longdouble), shift) for v in (hi, lo))
-        ulp = np.minimum(np.abs((in_ulps - near) - rest), np.finfo(np.float64).max)
+        ulp = np.abs((in_ulps - near) - rest)
 
     result_nan = np.isnan(result)
     expected_nan = refs.nan
@@ -111,6 +111,7 @@ def errors(result: F64, refs: References) -> Errors:
 
     with np.errstate(over="ignore"):
         absolute = np.ldexp(ulp, quantum.astype(np.int32))
+        ulp = np.where(one_sided, np.inf, np.minimum(ulp, np.finfo(np.float64).max))
 
     rounded = refs.rounded()
     judged = ~(refs.undefined | result_nan | expected_nan)

@@ -277,7 +277,7 @@ def round_element(refs: References, row: int, index: int) -> float:
 
 def decided(fmt: Format, mid: Any, rad: Any) -> bool:
     """Do both ends of the ball round alike, is its sign known, is it below 2^-20 ulp wide?"""
-    sign, man, exp, bc = mid
+    _, man, exp, bc = mid
     if not man:
         return False
     low = libmp.mpf_sub(libmp.mpf_abs(mid), rad)
@@ -326,7 +326,7 @@ def power_of_two(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
 
 def expand_mpf(value: Any) -> Parts:
     """A raw mpmath number as (hi, lo, exponent)."""
-    sign, man, exp, bc = value
+    sign, man, exp, _ = value
     return _expand(int(-man if sign else man), int(exp), 0)
 
 

@@ -83,8 +83,8 @@ def _round(format_name: str, ball: Any) -> float | None:
 # ---------------------------------------------------------------- the contract's formulas
 
 
-def _row(x: Any) -> tuple[list[Any], list[Any], Any, Any]:
-    """(s, l, lse, whether an entry is -inf) of logits that are finite or -inf."""
+def _row(x: Any) -> tuple[list[Any], list[Any], Any]:
+    """(s, l, lse) of logits that are finite or -inf."""
     top = max(v for v in x if v != -math.inf)
     masked = [v == -math.inf for v in x]
     d = [arb(0) if gone else arb(v) - arb(top) for v, gone in zip(x, masked, strict=True)]
@@ -93,7 +93,7 @@ def _row(x: Any) -> tuple[list[Any], list[Any], Any, Any]:
     log_total = total.log()
     s = [v / total for v in e]
     l = [None if gone else v - log_total for v, gone in zip(d, masked, strict=True)]  # noqa: E741
-    return s, l, arb(top) + log_total, masked
+    return s, l, arb(top) + log_total
 
 
 def _dot(a: Any, b: Any) -> Any:
@@ -106,7 +106,7 @@ def balls(
     """One row at one precision; None for an element that is infinite."""
     ctx.prec = bits
     x = [float(v) for v in row["x"]]
-    s, l, lse, masked = _row(x)  # noqa: E741
+    s, l, lse = _row(x)  # noqa: E741
     if "label" in row:
         t = [arb(float(i == int(row["label"]))) for i in range(len(x))]
     elif "target" in row:
@@ -128,12 +128,12 @@ def balls(
             return [lse]
         case "logsumexp", "vjp", "x":
             return [g[0] * p for p in s]
-        case ("softmax_cross_entropy" | "sparse_softmax_cross_entropy"), "value", "-":
+        case (("softmax_cross_entropy" | "sparse_softmax_cross_entropy"), "value", "-"):
             weighted = [(p, q) for p, q in zip(t, l, strict=True) if p != 0]
             if any(q is None for _, q in weighted):
                 return [None]
             return [-sum((p * q for p, q in weighted), arb(0))]
-        case ("softmax_cross_entropy" | "sparse_softmax_cross_entropy"), "vjp", "x":
+        case (("softmax_cross_entropy" | "sparse_softmax_cross_entropy"), "vjp", "x"):
             total = sum(t, arb(0))
             return [g[0] * (p * total - q) for p, q in zip(s, t, strict=True)]
         case "softmax_cross_entropy", "vjp", "target":

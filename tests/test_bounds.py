@@ -181,9 +181,7 @@ def test_the_error_of_exp_grows_exponentially_in_narrow_formats() -> None:
         BoundArithmetic(Constants(u, 2.0**-126, exact_exp=flag)) for flag in (False, True)
     )
     x, m = np.array([[-66.25]]), np.array([[0.0]])
-    errors = [
-        a.exp(a.difference(x, m)).e.item() / math.exp(-66.25) for a in (linear, exact)
-    ]
+    errors = [a.exp(a.difference(x, m)).e.item() / math.exp(-66.25) for a in (linear, exact)]
     assert errors[0] == pytest.approx(70.25)
     assert errors[1] == pytest.approx(math.expm1(70.25 * u) / u)
     assert bounds.constants(FORMATS["bfloat16"])["weak"].exact_exp
@@ -293,6 +291,9 @@ def hard_rows(op: str, fmt: Format, n: int) -> dict[str, Any]:
     for family in cases.FAMILIES:
         made = cases.make(family, op, fmt.name, n, seed=3, limit=16)
         found += [c for c in made if np.isfinite(c.inputs["x"]).all()]
+    if "cross_entropy" in op:
+        # An l that overflows the format makes t l and g l infinite however small t and g are.
+        found = [c for c in found if np.ptp(c.inputs["x"]) <= fmt.max_finite]
     return dict(cases.stack(found))
 
 
@@ -372,4 +373,3 @@ def test_a_flushing_implementation_is_allowed_the_smallest_normal() -> None:
     gradual = bounds.evaluate("softmax", "value", "-", inputs, fmt).weak[0, 1]
     flushing = bounds.evaluate("softmax", "value", "-", inputs, fmt, flushes=True).weak[0, 1]
     assert gradual < 1e-41 < 2.0**-126 <= flushing < 2.0**-124
-

@@ -212,7 +212,9 @@ def test_round_to_odd_then_nearest_is_one_rounding(fmt: Format) -> None:
     room = np.clip(np.log2(np.maximum(kept, 1)).astype(int) + 1, 1, p)
     offset = np.ldexp(1.0, -rng.integers(1, 52 - room)) * rng.choice((-1, 0, 1), count)
     hi = midpoint + np.ldexp(offset, quantum - 1)
-    lo = np.ldexp(np.spacing(np.abs(hi)), -rng.integers(2, 30, count)) * rng.choice((-1, 0, 1), count)
+    lo = np.ldexp(np.spacing(np.abs(hi)), -rng.integers(2, 30, count)) * rng.choice(
+        (-1, 0, 1), count
+    )
     odd = formats.round_to_odd(hi, lo)
     at_once = formats.nearest(fmt, odd)
     mantissa, power = np.frexp(hi)

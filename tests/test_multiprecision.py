@@ -152,7 +152,9 @@ def test_ball_arithmetic_holds_every_combination_of_ends() -> None:
             worst = Fraction(0)
             for p in (x, Fraction(x) - Fraction(rx), Fraction(x) + Fraction(rx)):
                 for q in (y, Fraction(y) - Fraction(ry), Fraction(y) + Fraction(ry)):
-                    worst = max(worst, abs(exactly(Fraction(p), Fraction(q)) - fraction(made.mid[0])))
+                    worst = max(
+                        worst, abs(exactly(Fraction(p), Fraction(q)) - fraction(made.mid[0]))
+                    )
             radius = fraction(made.rad[0])
             assert worst <= radius
             assert radius <= 2 * worst + abs(fraction(made.mid[0])) / 2**58
@@ -164,9 +166,7 @@ def fraction(raw: Any) -> Fraction:
 
 
 @given(
-    values=st.lists(
-        st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=12
-    ),
+    values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=12),
     radii=st.lists(st.floats(0, 1e-3), min_size=12, max_size=12),
     bits=st.sampled_from(BITS),
 )

@@ -526,13 +526,13 @@ def test_softmax_gradients_that_are_exactly_zero(x: Any, g: Any, zeros: list[int
         # s = 1/2 - tiny: 3 eta / 2 - tiny
         (LSE_X, {"x": [0.0, 0.0, -1e6], "g": 3 * 2.0**-149}, [2.0**-149, 2.0**-149, 0.0]),
         (LSE_X, {"x": [0.0, 0.0, -1e6], "g": -3 * 2.0**-149}, [-(2.0**-149)] * 2 + [-0.0]),
-        # (2^24 + 1) / 4, less a little: the derivative to e^-1e6 is (2^24 - (2^24 + 1)) / 4
+        # (2^24 + 1) / 4, less a little: the slope in e^-1e6 is (2^24 - (2^24 + 1)) / 4
         (SOFTMAX_X, {"x": [0.0, 0.0, -1e6], "g": [2.0**24, -1.0, 0.0]},
          [4194304.0, -4194304.0, -0.0]),
-        # the same with the derivative's sign turned: it is -(0.5 g_2 + 0.5) by g_2
+        # the same with the slope's sign turned: it is that of -1 - g_2
         (SOFTMAX_X, {"x": [0.0, 0.0, -1e6], "g": [2.0**24, -1.0, -5.0]},
          [4194304.5, -4194304.0, -0.0]),
-        # a group of three: (3 g - G) / 9 = 2^24 + 1, and the slope's sign is that of -2^25 - 6 - g_3
+        # a group of three: (3 g - G) / 9 = 2^24 + 1, with the slope of -2^25 - 6 - g_3
         (SOFTMAX_X, {"x": [3.0] * 3 + [-1e6], "g": [2.0**26, -(2.0**24), -9.0, 0.0]},
          [16777216.0, -11184810.0, -5592407.5, -0.0]),
         (SOFTMAX_X, {"x": [3.0] * 3 + [-1e6], "g": [2.0**26, -(2.0**24), -9.0, -(2.0**26)]},
@@ -632,7 +632,8 @@ def test_tiny_results_keep_their_sign() -> None:
 def test_a_small_cap_is_reported_and_nothing_is_guessed() -> None:
     inputs = batch("softmax", x=[0.0, 1.0])
     with pytest.raises(
-        oracle.Undecided, match=r"softmax value -: 1 rows undecided at \d+ bits for float32; first x"
+        oracle.Undecided,
+        match=r"softmax value -: 1 rows undecided at \d+ bits for float32; first x",
     ):
         oracle.evaluate(*SOFTMAX, inputs, FORMATS["float32"], max_bits=40)
     close_call = batch("logsumexp", x=[-math.log(2), -math.log(2)], g=1.0)

@@ -64,7 +64,7 @@ _COSTS = {
 @click.option("--deadline", type=click.FloatRange(min=0.1), default=None, metavar="SECONDS",
               help="For one call of an implementation.  [default: 30]")  # fmt: skip
 @click.option("--memory-limit", type=click.IntRange(min=64), default=None, metavar="MB",
-              help="Resident memory of one executor.  [default: half of the machine's]")  # fmt: skip
+              help="Of one executor, resident.  [default: half of the machine's]")  # fmt: skip
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 also where something fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would run; imports no framework.")
 @json_option

@@ -110,6 +110,12 @@ def digest(inputs: Inputs) -> str:
 # ---------------------------------------------------------------- the other inputs of a row
 
 
+def one_hot(index: Any, n: int) -> F64:
+    """Rows with a single 1 (not by way of an identity matrix, which n = 128256 has no room for)."""
+    hit: NDArray[np.bool_] = np.arange(n) == np.asarray(index)[:, None]
+    return hit.astype(np.float64)
+
+
 def complete(op: str, fmt: Format, rows: Rows, rng: np.random.Generator) -> dict[str, Any]:
     """Add targets, labels and cotangents to the rows of a family.
 
@@ -133,13 +139,12 @@ def complete(op: str, fmt: Format, rows: Rows, rng: np.random.Generator) -> dict
 
 def _targets(fmt: Format, x: F64, top: Any, rng: np.random.Generator) -> F64:
     count, n = x.shape
-    one_hot = np.eye(n)
     weights = rng.exponential(size=(count, n)) + 1e-3
     distribution = weights / weights.sum(axis=1, keepdims=True)
     sparse = distribution * (rng.random((count, n)) < 0.5)
     kinds = [
-        one_hot[top],
-        one_hot[rng.integers(0, n, count)],
+        one_hot(top, n),
+        one_hot(rng.integers(0, n, count), n),
         np.full((count, n), 1.0 / n),
         distribution,
         sparse,
@@ -154,11 +159,14 @@ def _cotangents(fmt: Format, count: int, k: int, top: Any, rng: np.random.Genera
     """Random, one-hot on the largest logit, ones, random with large spread; k |g| <= max / 8."""
     normal = rng.standard_normal((count, k))
     spread = normal * np.exp2(rng.integers(-8, 4, (count, k)))
-    on_top = np.eye(k)[np.minimum(top, k - 1)]
+    on_top = one_hot(np.minimum(top, k - 1), k)
     kinds = np.stack([normal, on_top, np.ones((count, k)), spread])
     chosen = kinds[np.arange(count) % len(kinds), np.arange(count)]
     limit = fmt.max_finite / 8 / k
-    return formats.nearest(fmt, np.clip(chosen, -limit, limit))
+    largest = float(formats.nearest(fmt, np.array(limit)))
+    if largest > limit:
+        largest = float(formats.step(fmt, np.array(largest), -1))
+    return formats.nearest(fmt, np.clip(chosen, -largest, largest))
 
 
 # ---------------------------------------------------------------- rows of a family

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import formats
 from ..formats import Format
-from .base import Family, Rows
+from .base import Family, Rows, one_hot
 
 
 def gaps(fmt: Format) -> list[float]:
@@ -45,7 +45,7 @@ def generate(op: str, fmt: Format, n: int, rng: np.random.Generator) -> Rows:
     position = np.arange(len(ladder)) % n
     x[np.arange(len(ladder)), position] = 0.0
     label = position.astype(np.int64)
-    return Rows(x, target=np.eye(n)[position], label=label)
+    return Rows(x, target=one_hot(position, n), label=label)
 
 
 FAMILY = Family("gap_ladder", 1, generate)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import formats
 from ..formats import Format
-from .base import Family, Rows
+from .base import Family, Rows, one_hot
 
 _DENSITIES = (0.2, 0.5, 0.9)
 
@@ -46,7 +46,7 @@ def _targets(
     label = np.argmax(np.where(masked, -1.0, noise), axis=1)
     odd = (np.arange(len(masked)) % 5 == 4) & masked.any(axis=1)
     label = np.where(odd, np.argmax(np.where(masked, noise, -1.0), axis=1), label)
-    target[odd] = np.eye(masked.shape[1])[label[odd]]
+    target[odd] = one_hot(label[odd], masked.shape[1])
     return target, label.astype(np.int64)
 
 

@@ -1,0 +1,244 @@
+"""The registry of deviations: what ships is sound, and what it does not say, it does not excuse.
+
+No framework is needed here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from conformance import deviations
+from conformance.deviations import Deviation, DeviationError, Registry, parse, stale
+from conformance.judge import Breach
+from conformance.plan import Cell, Plan, make_plan
+from conformance.registry import Implementation, load_builtin
+from reference import cases
+
+ENTRIES = deviations.load().entries
+
+ENTRY = """
+[[deviation]]
+id = "{id}"
+versions = ">=2.13,<2.14"
+allows = {{ accuracy = 60, "nan@one_plus_inf" = 8 }}
+witnesses = ["softmax-float32-w.one_plus_inf-25fbff"]
+reason = "upstream-bug"
+summary = "Made up."
+upstream = "unreported"
+since = "2026-11-24"
+review_by = "2027-05-24"
+[deviation.match]
+framework = "torch"
+op = "softmax"
+dtype = ["float32", "float16"]
+family = "infinity_lattice"
+"""
+
+CELL = Cell("special_values", "mine.softmax", "value", "-", "float32", "eager", "cpu", "default",
+            "infinity_lattice")  # fmt: skip
+
+
+def subject(**given: str) -> Implementation:
+    fields = {"op": "softmax", "framework": "torch", "name": "mine.softmax"} | given
+    return Implementation(function=lambda x, *, axis=-1: x, **fields)  # type: ignore[arg-type]
+
+
+def breach(kind: str = "nan@one_plus_inf", figure: float = 1.0) -> Breach:
+    return Breach(kind, "softmax-float32-w.one_plus_inf-25fbff", "", figure)
+
+
+def registry(*ids: str) -> Registry:
+    return parse("".join(ENTRY.format(id=i) for i in ids or ("made-up",)))
+
+
+# ---------------------------------------------------------------- the registry that ships
+
+
+@pytest.fixture(scope="module")
+def full_plan() -> Plan:
+    return make_plan(load_builtin(), profile="exhaustive")
+
+
+@pytest.fixture(scope="module")
+def covered(full_plan: Plan) -> Mapping[str, list[Cell]]:
+    return {
+        d.id: [cell for cell in full_plan.cells if d.covers(cell, full_plan.entry(cell))]
+        for d in ENTRIES
+    }
+
+
+def test_there_are_entries_and_their_ids_are_unique() -> None:
+    ids = [d.id for d in ENTRIES]
+    assert len(set(ids)) == len(ids) >= 15
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda d: d.id)
+def test_an_entry_matches_a_cell_of_the_full_plan(
+    entry: Deviation, covered: Mapping[str, list[Cell]], full_plan: Plan
+) -> None:
+    cells = covered[entry.id]
+    assert cells
+    for part, accepted in entry.match.items():
+        values = {
+            value
+            for cell in cells
+            for value in (getattr(full_plan.entry(cell), part, None), getattr(cell, part, None))
+        }
+        assert set(accepted) <= values, f"{part}: a value of the match matches nothing"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda d: d.id)
+def test_a_witness_exists_and_runs_in_a_cell_of_its_entry(
+    entry: Deviation, covered: Mapping[str, list[Cell]], full_plan: Plan
+) -> None:
+    assert len(set(entry.witnesses)) == len(entry.witnesses)
+    where = {(full_plan.entry(c).op, c.dtype, c.family) for c in covered[entry.id]}
+    for case_id in entry.witnesses:
+        case = cases.by_id(case_id)
+        assert (case.op, case.format, case.family) in where, case_id
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda d: d.id)
+def test_an_entry_is_bounded_explained_and_will_be_looked_at_again(entry: Deviation) -> None:
+    for kind, figure in entry.allows.items():
+        assert figure > 0
+        assert math.isfinite(figure) or (
+            kind == "accuracy" and {"implementation", "derivative", "family"} <= entry.match.keys()
+        ), "only a narrow entry may be unbounded"
+    assert "<" in entry.versions, "a version that nobody has measured is not excused"
+    assert len(entry.summary) > 60
+    assert entry.since < entry.review_by
+
+
+# ---------------------------------------------------------------- strictness
+
+
+def test_what_is_documented_is_excused() -> None:
+    ruling = registry().rule(CELL, subject(), "2.13.0", [breach(figure=8.0)])
+    assert ruling.id == "made-up"
+    assert ruling.worse == ()
+
+
+def test_a_figure_above_the_bound_is_worse_and_not_excused() -> None:
+    ruling = registry().rule(CELL, subject(), "2.13.0", [breach(figure=9.0)])
+    assert ruling.id is None
+    assert ruling.worse == ("made-up",)
+
+
+def test_nan_as_a_figure_is_not_below_any_bound() -> None:
+    ruling = registry().rule(CELL, subject(), "2.13.0", [breach("accuracy", math.nan)])
+    assert ruling.id is None
+    assert ruling.worse == ("made-up",)
+
+
+def test_another_kind_is_not_excused() -> None:
+    ruling = registry().rule(CELL, subject(), "2.13.0", [breach("nan@finite")])
+    assert ruling.id is None
+    assert ruling.worse == ()
+
+
+def test_one_breach_that_is_not_excused_fails_the_cell() -> None:
+    found = [breach(), breach("crash")]
+    assert registry().rule(CELL, subject(), "2.13.0", found).id is None
+
+
+def test_a_cell_without_a_breach_is_no_deviation() -> None:
+    assert registry().rule(CELL, subject(), "2.13.0", []).id is None
+
+
+def test_two_entries_may_excuse_one_cell_together() -> None:
+    first, second = registry("first", "second").entries
+    both = Registry((replace(first, allows={"accuracy": 60.0}),
+                     replace(second, allows={"nan@one_plus_inf": 8.0})))  # fmt: skip
+    ruling = both.rule(CELL, subject(), "2.13.0", [breach(), breach("accuracy", 2.0)])
+    assert ruling.id == "second+first"
+
+
+@pytest.mark.parametrize("version", ["2.12.1", "2.14.0", "nonsense", None])
+def test_another_version_is_not_excused(version: str | None) -> None:
+    ruling = registry().rule(CELL, subject(), version, [breach()])
+    assert ruling.id is None
+    assert ruling.worse == ()
+
+
+@pytest.mark.parametrize("version", ["2.13.0", "2.13.0+cpu", "2.13.1.dev1"])
+def test_builds_of_the_version_are_accepted(version: str) -> None:
+    assert registry().rule(CELL, subject(), version, [breach()]).id == "made-up"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [replace(CELL, dtype="bfloat16"), replace(CELL, family="masks")],
+    ids=["dtype", "family"],
+)
+def test_another_cell_is_not_excused(cell: Cell) -> None:
+    assert registry().rule(cell, subject(), "2.13.0", [breach()]).id is None
+
+
+@pytest.mark.parametrize("role", ["control", "mutant", "antipattern"])
+def test_only_subjects_are_excused(role: str) -> None:
+    assert not registry().entries[0].covers(CELL, subject(role=role))
+    assert registry().entries[0].covers(CELL, subject())
+
+
+@pytest.mark.parametrize("other", [{"op": "log_softmax"}, {"framework": "jax"}], ids=str)
+def test_another_implementation_is_not_excused(other: dict[str, str]) -> None:
+    assert not registry().entries[0].covers(CELL, subject(**other))
+
+
+def test_witnesses_run_in_their_own_op_and_dtype_only() -> None:
+    assert registry().witnesses(CELL, subject()) == ("softmax-float32-w.one_plus_inf-25fbff",)
+    assert registry().witnesses(replace(CELL, dtype="float16"), subject()) == ()
+
+
+# ---------------------------------------------------------------- stale
+
+
+def test_an_entry_is_stale_when_every_witness_that_ran_met_the_contract() -> None:
+    shown = {
+        "fixed": {"a @ cell": True, "b @ cell": True},
+        "alive": {"a @ cell": True, "b @ cell": False},
+        "not exercised": {},
+    }
+    assert stale(shown) == ("fixed",)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_an_infinite_bound_and_single_values_are_read() -> None:
+    entry = parse(ENTRY.format(id="x").replace("accuracy = 60", "accuracy = inf")).entries[0]
+    assert entry.allows["accuracy"] == math.inf
+    assert entry.match["framework"] == ("torch",)
+    assert entry.excuses(breach("accuracy", math.inf))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('id = "x"', 'id = "x"\nidea = 1', "unknown field idea"),
+        ('summary = "Made up."\n', "", "summary missing"),
+        ('reason = "upstream-bug"', 'reason = "shrug"', "reason is one of"),
+        ('upstream = "unreported"', 'upstream = "somewhere"', "https address or unreported"),
+        ('">=2.13,<2.14"', '"about 2.13"', "Invalid specifier"),
+        ("2027-05-24", "next year", "next year"),
+        ("[deviation.match]", "[deviation.match]\nweather = 'fine'", "match takes"),
+        ('["softmax-float32-w.one_plus_inf-25fbff"]', "[]", "a witness"),
+        ('allows = { accuracy = 60, "nan@one_plus_inf" = 8 }', "allows = {}", "something that it"),
+        ("[[deviation]]", "[[deviation]", "not TOML"),
+    ],
+)
+def test_an_entry_that_cannot_be_right_is_refused(old: str, new: str, text: str) -> None:
+    good = ENTRY.format(id="x")
+    assert old in good
+    with pytest.raises(DeviationError, match=text):
+        parse(good.replace(old, new))
+
+
+def test_an_id_is_used_once() -> None:
+    with pytest.raises(DeviationError, match="used twice"):
+        registry("twice", "twice")
