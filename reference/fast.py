@@ -20,14 +20,9 @@ from .arithmetic.binary64 import Binary64
 from .arithmetic.doubledouble import DoubleDouble
 from .formats import F64, I64, Format
 from .ops.base import Batch, Map
+from .references import FAR, TIGHT
 
 Mask = NDArray[np.bool_]
-
-TIGHT = 20
-"""Balls of decided elements are narrower than 2^-TIGHT ulp."""
-
-FAR = 1 << 62
-"""Exponents are kept within this; no format cares beyond."""
 
 _BLOCK = 1 << 20  # elements evaluated at a time: what bounds the memory
 

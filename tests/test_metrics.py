@@ -31,7 +31,7 @@ def references(fmt: Format, values: list[Fraction | float | str]) -> oracle.Refe
             codes[0, i] = ZERO
         else:
             hi[0, i], lo[0, i], exponent[0, i] = oracle.expand_fraction(Fraction(value))
-    return oracle.References(hi, lo, exponent, codes, fmt)
+    return oracle.References(hi, lo, exponent, codes, np.zeros_like(codes), fmt)
 
 
 def measure(fmt: Format, result: Any, exact: Any) -> metrics.Errors:

@@ -1,0 +1,151 @@
+"""The oracle's last tier: one element at a time, in mpmath balls of rising precision.
+
+An element is decided when both ends of its ball round to the same value of the format and the ball
+is narrower than 2^-20 ulp. A rounding boundary that stays inside however narrow the ball gets is
+decided by a sign: ``Map.excess`` is a positive multiple of result minus boundary whose rational
+part is exact, so what is left of it is not lost against millions of equal digits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from mpmath import libmp
+from numpy.typing import NDArray
+
+from . import formats
+from .arithmetic.multiprecision import Ball, Multiprecision, TooWide
+from .formats import Format
+from .ops.base import Batch, Map
+from .references import FAR, TIGHT, Parts, expand, expand_mpf
+
+_SIGN_BITS = 1 << 11  # from here on an undecided element is asked for its sign
+
+Mask = NDArray[np.bool_]
+
+
+def attempt(
+    map_: Map, batch: Batch, rows: NDArray[np.intp], open_: Mask, bits: int, fmt: Format
+) -> dict[tuple[int, int], Parts]:
+    """Evaluate rows at one precision.
+
+    Parameters
+    ----------
+    map_ : Map
+    batch : Batch
+    rows : ndarray of int
+        Rows with open elements.
+    open_ : ndarray of bool
+        The open elements of the whole batch.
+    bits : int
+        Working precision.
+    fmt : Format
+
+    Returns
+    -------
+    dict
+        The expansions of the elements that were decided, by (row, index).
+    """
+    part = Batch({name: np.asarray(a)[rows] for name, a in batch.inputs.items()})
+    try:
+        ball: Ball = map_.formula(Multiprecision(bits), part)
+    except TooWide:
+        return {}
+    found: dict[tuple[int, int], Parts] = {}
+    for k, row in enumerate(rows.tolist()):
+        sign = _SignTest(map_, part, k, bits, fmt)
+        for i in np.flatnonzero(open_[row]).tolist():
+            parts = _element(ball.mid[k, i], ball.rad[k, i], i, sign, fmt)
+            if parts is not None:
+                found[row, i] = parts
+    return found
+
+
+def _element(mid: Any, rad: Any, index: int, sign: _SignTest, fmt: Format) -> Parts | None:
+    """The expansion of an element, by its ball or by a sign; None where it stays undecided."""
+    if decided(fmt, mid, rad):
+        return sign.binade(index, mid, rad) or expand_mpf(mid)
+    return sign.rounding(index, mid, rad)
+
+
+class _SignTest:
+    """Decides elements of one row by the side of the rounding boundary that they lie on."""
+
+    def __init__(self, map_: Map, batch: Batch, row: int, bits: int, fmt: Format) -> None:
+        self.excess, self.format, self.batch, self.index = map_.excess, fmt, batch, row
+        self.arithmetic = Multiprecision(bits)
+
+    def rounding(self, index: int, mid: Any, rad: Any) -> Parts | None:
+        """(hi, lo, exponent) of an undecided element, or None where it stays so."""
+        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= _SIGN_BITS else None
+        return None if at is None else self._beside(index, *at)
+
+    def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:
+        """The same of a decided element whose ball holds a power of two, where the ulp changes."""
+        at = power_of_two(self.format, mid, rad)
+        return None if at is None else self._beside(index, *at)
+
+    def _beside(self, index: int, man: int, exp: int) -> Parts | None:
+        if self.excess is None:
+            return None
+        row = Batch({name: np.asarray(a)[[self.index]] for name, a in self.batch.inputs.items()})
+        try:
+            side = self.excess(self.arithmetic, row, index, self.arithmetic.dyadic(man, exp))
+        except TooWide:
+            return None
+        value, error = side.mid[0, 0], side.rad[0, 0]
+        sign = int(libmp.mpf_sign(value))
+        if not sign or libmp.mpf_le(libmp.mpf_abs(value), error):
+            return None
+        return expand(man, exp, sign) if man else (0.5 * sign, 0.0, -FAR)
+
+
+def decided(fmt: Format, mid: Any, rad: Any) -> bool:
+    """Do both ends of the ball round alike, is its sign known, is it below 2^-20 ulp wide?"""
+    _, man, exp, bc = mid
+    if not man:
+        return False
+    low = libmp.mpf_sub(libmp.mpf_abs(mid), rad)
+    if libmp.mpf_sign(low) < 0:
+        return False
+    if rad == libmp.fzero:
+        return True
+    leading = max(exp + bc - 1, fmt.emin)
+    if rad[2] + rad[3] > leading - fmt.precision + 1 - TIGHT:
+        return False
+    high = libmp.mpf_add(libmp.mpf_abs(mid), rad)
+    # The truth is no dyadic rational, so it lies strictly between the ends.
+    below = formats.round_integer(fmt, int(low[1]), int(low[2]), 1)
+    above = formats.round_integer(fmt, int(high[1]), int(high[2]), -1)
+    return below == above or (math.isnan(below) and math.isnan(above))
+
+
+def boundary(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
+    """The one rounding boundary (or 0) in a ball narrower than 2^-20 ulp, as man * 2^exp."""
+    _, man, exp, bc = mid
+    leading = max(exp + bc - 1 if man else fmt.emin, fmt.emin)
+    if rad[2] + rad[3] > leading - fmt.precision + 1 - TIGHT:
+        return None
+    if libmp.mpf_le(libmp.mpf_abs(mid), rad):
+        return 0, 0
+    # Boundaries are the odd multiples of half a quantum; powers of two, where it changes, are none.
+    half = leading - fmt.precision
+    scaled = libmp.mpf_shift(mid, -half)
+    nearest = int(libmp.to_int(scaled, "n"))
+    gap = libmp.mpf_abs(libmp.mpf_sub(scaled, libmp.from_int(nearest)))
+    if nearest % 2 and libmp.mpf_le(gap, libmp.mpf_shift(rad, -half)):
+        return nearest, half
+    return None
+
+
+def power_of_two(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
+    """The power of two in a ball, as man * 2^exp, where the ulp is another on its two sides."""
+    sign = mid[0]
+    high = libmp.mpf_add(libmp.mpf_abs(mid), rad, 64, "u")
+    low = libmp.mpf_sub(libmp.mpf_abs(mid), rad)
+    leading = high[2] + high[3] - 1
+    if rad == libmp.fzero or leading <= fmt.emin or low[2] + low[3] - 1 == leading:
+        return None
+    return (-1 if sign else 1), leading
