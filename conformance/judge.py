@@ -335,6 +335,8 @@ def approximate_text(refs: References, row: int, index: int, digits: int = 20) -
         return "undefined"
     if not refs.finite[row, index]:
         return _number(refs.rounded()[row, index])
+    if abs(int(refs.exponent[row, index])) > 1 << 40:
+        return "beyond every format, of sign " + ("+" if refs.hi[row, index] > 0 else "-")
     hi, lo = mpmath.mpf(float(refs.hi[row, index])), mpmath.mpf(float(refs.lo[row, index]))
     with mpmath.workprec(130):
         value = mpmath.ldexp(hi + lo, int(refs.exponent[row, index]))

@@ -145,7 +145,8 @@ def power_of_two(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
     sign = mid[0]
     high = libmp.mpf_add(libmp.mpf_abs(mid), rad, 64, "u")
     low = libmp.mpf_sub(libmp.mpf_abs(mid), rad)
-    leading = high[2] + high[3] - 1
+    # The truth lies strictly inside: a power of two as the upper end is not among its values.
+    leading = high[2] + high[3] - 1 - (high[1] == 1)
     if rad == libmp.fzero or leading <= fmt.emin or low[2] + low[3] - 1 == leading:
         return None
     return (-1 if sign else 1), leading

@@ -101,7 +101,7 @@ class Format:
         values = np.asarray(values, np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             back = values.astype(self.dtype).astype(np.float64)
-        return (back == values) | np.isnan(values)
+        return np.asarray((back == values) | np.isnan(values))
 
 
 FORMATS: dict[str, Format] = {

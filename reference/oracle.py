@@ -195,16 +195,16 @@ def decimal(
     settled = map_.settle(batch)
     names = {ZERO: "0", POS_INF: "inf", NEG_INF: "-inf", NAN: "nan", UNDEFINED: "undefined"}
     out = [[names.get(int(c), "") for c in row] for row in settled.codes]
-    for (r, i), value in settled.fractions.items():
-        if settled.codes[r, i] == EXACT:
-            out[r][i] = _fraction_text(value, digits)
+    for index, value in settled.fractions.items():
+        if settled.codes[index] == EXACT:
+            out[index[0]][index[1]] = _fraction_text(value, digits)
     needed = int(digits * 3.33) + batch.n.bit_length() + 40
     cap = max_bits or max(MAX_BITS, 4 * needed)
-    for r in np.flatnonzero((settled.codes == FORMULA).any(axis=1)):
+    for r in np.flatnonzero((settled.codes == FORMULA).any(axis=1)).tolist():
         part = Batch({name: np.asarray(a)[[r]] for name, a in batch.inputs.items()})
-        columns = np.flatnonzero(settled.codes[r] == FORMULA)
-        for i, text in zip(columns, _decimal_row(map_, part, columns, digits, needed, cap),
-                           strict=True):  # fmt: skip
+        columns = np.flatnonzero(settled.codes[r] == FORMULA).tolist()
+        texts = _decimal_row(map_, part, columns, digits, needed, cap)
+        for i, text in zip(columns, texts, strict=True):
             out[r][i] = text
     return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -92,16 +92,18 @@ class References:
 
     def rows(self, index: Any) -> References:
         """The references of some rows."""
-        return References(*(getattr(self, f)[index] for f in _ARRAYS), self.format)
+        return replace(self, **{name: getattr(self, name)[index] for name in _ARRAYS})
 
 
-_ARRAYS = tuple(f.name for f in fields(References) if f.name != "format")
+_ARRAYS = ("hi", "lo", "exponent", "codes", "tier")
 
 
 def join(parts: Sequence[References]) -> References:
     """References of several batches of one format, one below the other."""
-    joined = (np.concatenate([getattr(p, f) for p in parts]) for f in _ARRAYS)
-    return References(*joined, parts[0].format)
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in _ARRAYS
+    }
+    return replace(parts[0], **joined)
 
 
 def round_element(refs: References, row: int, index: int) -> float:

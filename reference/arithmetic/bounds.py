@@ -171,14 +171,15 @@ class BoundArithmetic:
         return self._bound(v, slope * a.e + self.constants.exp * np.abs(v), slope * a.y)
 
     def log(self, a: Bound) -> Bound:
-        v = np.log(a.v)
+        v: Wide = np.log(a.v)
         size = np.abs(a.v)
-        return self._bound(v, a.e / size + self.constants.log * np.abs(v), a.y / size)
+        e: Wide = np.asarray(a.e / size + self.constants.log * np.abs(v), np.longdouble)
+        return self._bound(v, e, a.y / size)
 
     def log1p(self, a: Bound) -> Bound:
-        v = np.log1p(a.v)
-        size = np.abs(1 + a.v)
-        e = a.e / size + self.constants.log * np.abs(v)
+        v: Wide = np.log1p(a.v)
+        size: Wide = np.abs(1 + a.v)
+        e: Wide = np.asarray(a.e / size + self.constants.log * np.abs(v), np.longdouble)
         return self._bound(v, e, a.y / size + self.constants.underflows(v, e))
 
     def sum(self, a: Bound) -> Bound:

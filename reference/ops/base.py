@@ -87,7 +87,7 @@ class Batch:
             label = np.asarray(self.inputs["label"], np.int64).reshape(self.rows)
             if self.rows and (label.min() < 0 or label.max() >= self.n):
                 raise ValueError("label outside [0, classes)")
-            return (np.arange(self.n) == label[:, None]).astype(np.float64)
+            return np.asarray(np.arange(self.n) == label[:, None], np.float64)
         return np.asarray(self.inputs["target"], np.float64)
 
     # ---------------------------------------------------------- what kind of row it is
@@ -100,21 +100,21 @@ class Batch:
     @cached_property
     def count(self) -> NDArray[np.int64]:
         """Finite entries per row."""
-        return self.kept.sum(axis=1)
+        return np.asarray(self.kept.sum(axis=1))
 
     @cached_property
     def has_nan(self) -> Mask:
-        return np.isnan(self.x).any(axis=1)
+        return np.asarray(np.isnan(self.x).any(axis=1))
 
     @cached_property
     def infinities(self) -> NDArray[np.int64]:
         """+inf entries per row."""
-        return (self.x == np.inf).sum(axis=1)
+        return np.asarray((self.x == np.inf).sum(axis=1))
 
     @cached_property
     def regular(self) -> Mask:
         """Rows that the formula covers: no NaN, no +inf, something finite."""
-        return ~self.has_nan & (self.infinities == 0) & (self.count > 0)
+        return np.asarray(~self.has_nan & (self.infinities == 0) & (self.count > 0))
 
     @cached_property
     def finite_x(self) -> F64:
@@ -131,13 +131,13 @@ class Batch:
     def top(self) -> Mask:
         """One-hot: the first finite entry that equals the maximum."""
         is_max = self.kept & (self.x == self.m)
-        return is_max & (np.cumsum(is_max, axis=1) == 1)
+        return np.asarray(is_max & (np.cumsum(is_max, axis=1) == 1))
 
     @cached_property
     def equal(self) -> Mask:
         """Regular rows whose finite entries are all the same (a single one included)."""
         same = (~self.kept | (self.x == self.m)).all(axis=1)
-        return self.regular & same
+        return np.asarray(self.regular & same)
 
     def inside(self, mask: Mask, columns: int) -> NDArray[np.intp]:
         """Indices of rows where ``mask`` holds (``columns`` = 0 gives none)."""

@@ -88,9 +88,8 @@ def settle_vjp(b: Batch) -> Settled:
             out.exact(int(r), int(i), g[i] - share if b.regular[r] else g[i])
     out.codes[special[:, None] & (b.x == np.inf)] = UNDEFINED
     out.codes[special & (b.infinities == 0)] = UNDEFINED
-    for r, k in one_infinity(b):
-        rest = base.fraction_total(np.delete(b.g[r], k))
-        out.exact(r, k, -rest)
+    for row, k in one_infinity(b):
+        out.exact(row, k, -base.fraction_total(np.delete(b.g[row], k)))
     if b.n == 1:
         out.codes[np.isinf(b.x)] = UNDEFINED
     out.codes[b.has_nan] = NAN

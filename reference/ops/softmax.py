@@ -66,9 +66,8 @@ def textbook(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle(b: Batch) -> Settled:
     out = settle_limits(b)
-    for r in np.flatnonzero(b.equal):
-        for i in np.flatnonzero(b.kept[r]):
-            out.exact(int(r), int(i), Fraction(1, int(b.count[r])))
+    for row, i in np.argwhere(b.equal[:, None] & b.kept).tolist():
+        out.exact(row, i, Fraction(1, int(b.count[row])))
     for r, k in one_infinity(b):
         out.exact(r, k, Fraction(1))
     return out
