@@ -105,7 +105,9 @@ def _rows(x: Array) -> _Rows:
     # Rows without a limit: the entries beside the infinities have one, so t must not be NaN.
     t = np.sum(np.where(top | no_limit, zero, e), axis=-1, keepdims=True)
     big_s = 1 + t
-    return _Rows(x, m, d, t, e / big_s, np.where(no_limit, nan, t / big_s), top, no_limit)
+    # A NaN logit alone is its own maximum, and t is an empty sum that knows nothing of it.
+    q = np.where(no_limit | np.isnan(m), nan, t / big_s)
+    return _Rows(x, m, d, t, e / big_s, q, top, no_limit)
 
 
 def _sum(values: Array) -> Array:
