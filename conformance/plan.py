@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from conformance.frameworks import get_framework
-from conformance.registry import OPS, Implementation
+from conformance.registry import BUILTIN_MODULES, OPS, Implementation
 from reference.cases import FAMILIES
 
 CONCERNS: Mapping[str, tuple[str, ...]] = {
@@ -78,7 +78,7 @@ class Profile:
     graph_ops : tuple of str
         Ops whose built-ins run as uncompiled graphs.
     builtins_only : bool
-        Compiled modes run built-ins only (compositions too otherwise).
+        Of a framework that has built-ins, only these (compositions too otherwise).
     lengths, costly_lengths, compiled_lengths : tuple of int
         Row lengths in eager mode, in eager JAX (which compiles for every new shape), and in
         compiled modes.
@@ -156,7 +156,7 @@ GRAPH_MODES = ("graph", "session")
 def applies(profile: Profile, entry: Implementation, dtype: str, mode: str) -> bool:
     """Does this implementation run in this dtype and mode?"""
     if mode == "eager":
-        return True
+        return entry.variant == "builtin" or not profile.builtins_only or _stands_alone(entry)
     if entry.role != "subject":
         return False
     if mode in GRAPH_MODES:
@@ -166,6 +166,15 @@ def applies(profile: Profile, entry: Implementation, dtype: str, mode: str) -> b
     if entry.variant != "builtin" and profile.builtins_only:
         return False
     return dtype in profile.compiled_dtypes
+
+
+def _stands_alone(entry: Implementation) -> bool:
+    """Controls, mutants, a user's own, and compositions of a framework without such built-ins."""
+    return (
+        entry.role in ("control", "mutant")
+        or entry.framework == "numpy"
+        or entry.module not in BUILTIN_MODULES
+    )
 
 
 def cells_of(entry: Implementation, profile: Profile) -> list[Cell]:
@@ -395,7 +404,11 @@ FRAMEWORK_ORDER = ("torch", "numpy", "tensorflow", "jax")
 
 
 def _order(registry: Mapping[str, Implementation]) -> Any:
-    """Framework first, so that one worker holds one framework; then by executor and mode."""
+    """Framework first, so that one worker holds one framework; then by executor and mode.
+
+    Families come last: cells that share references and compiled shapes stay together, also when
+    a worker that is done takes over half of what another one has left.
+    """
 
     @cache
     def rank(name: str) -> tuple[int, str]:
@@ -408,9 +421,11 @@ def _order(registry: Mapping[str, Implementation]) -> Any:
             framework,
             cell.context,
             MODE_ORDER.index(cell.mode),
-            cell.family,
             cell.dtype,
             op,
+            cell.implementation,
+            cell.derivative,
+            cell.argument,
             cell,
         )
 

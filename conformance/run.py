@@ -159,11 +159,10 @@ def _left_out(plan: Plan) -> list[str]:
     if not plan.selection.everything:
         out.append("whatever the selection excludes")
     if profile.name != "exhaustive":
-        out.append(
-            f"compiled modes run {', '.join(profile.compiled_dtypes)}"
-            + (" and built-ins only" if profile.builtins_only else "")
-        )
-        out.append(f"row lengths up to {max(profile.lengths)} besides named rows")
+        out.append(f"compiled modes in other dtypes than {', '.join(profile.compiled_dtypes)}")
+        out.append(f"rows of more than {max(profile.lengths)} classes, except named ones")
+    if profile.builtins_only:
+        out.append("compositions of frameworks that have built-ins")
     return out
 
 
