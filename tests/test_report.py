@@ -231,6 +231,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
         (9999.6, "1.0e4"),
         (4.2e6, "4.2e6"),
         (1e-10, "1.0e-10"),
+        (4.48e307, "4e307"),
         (math.inf, "∞"),
         (math.nan, "NaN"),
     ],

@@ -87,6 +87,8 @@ def figure(value: float | None) -> str:
     if 100 <= size < 9999.5:
         return f"{value:.0f}"
     mantissa, exponent = f"{value:.1e}".split("e")
+    if abs(int(exponent)) > 99:
+        mantissa, exponent = f"{value:.0e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
 
