@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,7 @@ def expand_mpf(value: Any) -> Parts:
     return expand(int(-man if sign else man), int(exp), 0)
 
 
+@lru_cache(maxsize=4096)
 def expand_fraction(value: Fraction) -> Parts:
     """A rational as (hi, lo, exponent)."""
     num, den = abs(value.numerator), value.denominator

@@ -302,7 +302,24 @@ def exact_totals(values: F64) -> tuple[F64, Mask]:
 
 def fraction_total(values: F64) -> Fraction:
     """The exact sum of float64 values."""
-    return sum((Fraction(float(v)) for v in values), Fraction(0))
+    distinct, counts = np.unique(values, return_counts=True)
+    pairs = zip(distinct.tolist(), counts.tolist(), strict=True)
+    return sum((Fraction(v) * n for v, n in pairs), Fraction(0))
+
+
+def settle_linear(
+    out: Settled,
+    row: int,
+    index: NDArray[np.intp],
+    values: F64,
+    scale: Fraction | int = 1,
+    shift: Fraction | int = 0,
+) -> None:
+    """Settle elements whose result is scale * value + shift; equal values are computed once."""
+    distinct, which = np.unique(values[index], return_inverse=True)
+    results = [scale * Fraction(v) + shift for v in distinct.tolist()]
+    for i, k in zip(index.tolist(), which.tolist(), strict=True):
+        out.exact(row, i, results[k])
 
 
 def mpf_row(mp: Any, values: Any) -> list[Any]:

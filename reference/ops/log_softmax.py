@@ -77,15 +77,14 @@ def settle_vjp(b: Batch) -> Settled:
     out = Settled.formula(b.x.shape)
     special = ~b.regular & ~b.has_nan
     totals, exact = base.exact_totals(b.g)
-    for r in np.flatnonzero(b.regular | special):
-        g = [Fraction(float(v)) for v in b.g[r]] if _rational(b, int(r), totals, exact) else None
-        for i in np.flatnonzero(~b.kept[r]):
-            out.exact(int(r), int(i), Fraction(float(b.g[r, i])))
-        if g is None:
+    for r in np.flatnonzero(b.regular | special).tolist():
+        base.settle_linear(out, r, np.flatnonzero(~b.kept[r]), b.g[r])
+        if not _rational(b, r, totals, exact):
             continue
-        share = sum(g, Fraction(0)) / max(int(b.count[r]), 1)
-        for i in np.flatnonzero(b.kept[r]):
-            out.exact(int(r), int(i), g[i] - share if b.regular[r] else g[i])
+        total = base.fraction_total(b.g[r]) if b.regular[r] else Fraction(0)
+        share = total / max(int(b.count[r]), 1)
+        kept = np.flatnonzero(b.kept[r])
+        base.settle_linear(out, r, kept, b.g[r], shift=-share)
     out.codes[special[:, None] & (b.x == np.inf)] = UNDEFINED
     out.codes[special & (b.infinities == 0)] = UNDEFINED
     for row, k in one_infinity(b):

@@ -99,14 +99,13 @@ def textbook_vjp(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle_vjp(b: Batch) -> Settled:
     out = settle_limits(b)
-    for r in np.flatnonzero(b.regular):
+    for r in np.flatnonzero(b.regular).tolist():
         kept = np.flatnonzero(b.kept[r])
         g = b.g[r][kept]
         if b.equal[r]:
             k = int(b.count[r])
             mean = base.fraction_total(g) / k
-            for i, v in zip(kept, g, strict=True):
-                out.exact(int(r), int(i), (Fraction(float(v)) - mean) / k)
+            base.settle_linear(out, r, kept, b.g[r], Fraction(1, k), -mean / k)
         else:
             out.codes[r, kept[base.zero_products(b.x[r][kept], g)]] = ZERO
     return out

@@ -146,18 +146,19 @@ def settle_vjp_x(b: Batch) -> Settled:
         if not rational and b.kept[r].all():
             continue
         g = Fraction(float(b.g[r, 0]))
-        t = [Fraction(float(v)) for v in b.target[r]]
-        total = sum(t, Fraction(0))
+        total = base.fraction_total(b.target[r])
         share = total / max(int(b.count[r]), 1)
-        for i in range(b.n):
-            if not b.kept[r, i] or not b.regular[r]:
-                out.exact(r, i, -g * t[i])
-            elif rational:
-                out.exact(r, i, g * (share - t[i]))
+        plain = ~b.kept[r] | (not b.regular[r])
+        index = np.flatnonzero(plain)
+        base.settle_linear(out, r, index, b.target[r], -g)
+        if rational:
+            index = np.flatnonzero(~plain)
+            base.settle_linear(out, r, index, b.target[r], -g, g * share)
         if not b.kept[r].all() and not _plain(b, r):
             out.codes[r] = UNDEFINED
         elif r in infinite:
-            out.exact(r, infinite[r], g * (total - t[infinite[r]]))
+            here = Fraction(float(b.target[r, infinite[r]]))
+            out.exact(r, infinite[r], g * (total - here))
         elif not b.regular[r]:
             undefined = (b.x[r] == np.inf) if b.infinities[r] else np.ones(b.n, bool)
             out.codes[r, undefined] = UNDEFINED
