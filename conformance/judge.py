@@ -15,6 +15,7 @@ as wide as what it documents.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,6 @@ THRESHOLD = 1.01
 """Test ratio up to which a result is within its bound."""
 
 PASSING = ("A+", "A", "B")
-_KEPT_BREACHES = 20
 
 
 @dataclass(frozen=True)
@@ -240,22 +240,23 @@ def _accuracy_breach(fmt: Format, parts: Sequence[_Part]) -> list[Breach]:
 
 def _special_breaches(parts: Sequence[_Part]) -> list[Breach]:
     """NaN and infinity mismatches, grouped by the class of their row."""
-    groups: dict[str, list[tuple[_Part, int, int]]] = {}
+    first: dict[str, tuple[_Part, int, int]] = {}
+    hits: Counter[str] = Counter()
     for part in parts:
         for kind, mask in (("nan", part.errors.nan), ("inf", part.infinite)):
-            for r, i in np.argwhere(mask).tolist():
-                name = f"{kind}@{row_class(part.rows.cases[r].inputs['x'])}"
-                groups.setdefault(name, []).append((part, r, i))
+            for row in np.flatnonzero(mask.any(axis=1)).tolist():
+                name = f"{kind}@{row_class(part.rows.cases[row].inputs['x'])}"
+                first.setdefault(name, (part, row, int(np.argmax(mask[row]))))
+                hits[name] += int(mask[row].sum())
     out = []
-    for kind, hits in sorted(groups.items()):
-        part, row, index = hits[0]
+    for kind, (part, row, index) in sorted(first.items()):
         expected = part.rows.references.rounded()[row, index]
         detail = (
-            f"{len(hits)} elements; element {index}: {_number(part.rows.result[row, index])} "
+            f"{hits[kind]} elements; element {index}: {_number(part.rows.result[row, index])} "
             f"where {_number(expected)} is right"
         )
-        out.append(Breach(kind, part.rows.cases[row].case_id, detail, float(len(hits))))
-    return out[:_KEPT_BREACHES]
+        out.append(Breach(kind, part.rows.cases[row].case_id, detail, float(hits[kind])))
+    return out
 
 
 def _argworst(parts: Sequence[_Part], figure: str) -> tuple[float, int, int, _Part]:
