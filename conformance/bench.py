@@ -127,7 +127,8 @@ class Bench:
         }
         if trial.unsupported is not None and not trial.answered:
             return Measured(row | {"verdict": "unsupported", "message": trial.unsupported}, {})
-        return self._ruled(cell, entry, version, judgement, row)
+        ran = {c.case_id for c in rows}
+        return self._ruled(cell, entry, version, judgement, row, ran)
 
     def _ruled(
         self,
@@ -136,6 +137,7 @@ class Bench:
         version: str | None,
         judgement: Judgement,
         row: dict[str, Any],
+        ran: set[str],
     ) -> Measured:
         """Grade and verdict, with the registry of deviations asked for failing subjects."""
         grade = judgement.grade
@@ -157,22 +159,23 @@ class Bench:
                 row["message"] = (
                     f"worse than documented in {', '.join(ruling.worse)}: {row['message']}"
                 )
-        return Measured(row, self._witnesses(cell, entry, version, judgement))
+        return Measured(row, self._witnesses(cell, entry, version, judgement, ran))
 
     def _witnesses(
-        self, cell: Cell, entry: Implementation, version: str | None, judgement: Judgement
+        self,
+        cell: Cell,
+        entry: Implementation,
+        version: str | None,
+        judgement: Judgement,
+        ran: set[str],
     ) -> dict[str, dict[str, bool]]:
-        """Which witnesses of applicable entries met the contract in this cell."""
+        """Which witnesses of applicable entries, of those that ran here, met the contract."""
         premature = {b.case_id for b in judgement.breaches if b.kind == "premature"}
         failing = judgement.failing_cases | premature
         if any(b.kind in ("crash", "timeout", "error") for b in judgement.breaches):
             failing |= {b.case_id for b in judgement.breaches}
         return {
-            d.id: {
-                f"{w} @ {cell.key}": w not in failing
-                for w in d.witnesses
-                if w.startswith(f"{entry.op}-{cell.dtype}-")
-            }
+            d.id: {f"{w} @ {cell.key}": w not in failing for w in d.witnesses if w in ran}
             for d in self.registry.covering(cell, entry)
             if d.accepts_version(version)
         }
@@ -333,4 +336,4 @@ def _identity(cell: Cell, entry: Implementation) -> dict[str, Any]:
 
 def caught(entry: Implementation, row: Mapping[str, Any]) -> bool:
     """Was this mutant caught in the cell that must catch it?"""
-    return bool(row["key"] == must_catch(entry).key and row["verdict"] in ("fail", "error"))
+    return bool(row["key"] == must_catch(entry).key and row["verdict"] == "fail")

@@ -328,8 +328,11 @@ def worst_element(parts: Sequence[_Part]) -> dict[str, Any]:
     }
 
 
-def approximate_text(refs: References, row: int, index: int, digits: int = 20) -> str:
-    """A reference as a decimal string of up to 20 digits."""
+def approximate_text(refs: References, row: int, index: int) -> str:
+    """A reference as a decimal string of the digits that are proven, 20 at most.
+
+    References are proven to 2^-20 ulp of their format; `conformance exact` gives more digits.
+    """
     import mpmath
 
     if refs.undefined[row, index]:
@@ -339,6 +342,10 @@ def approximate_text(refs: References, row: int, index: int, digits: int = 20) -
     if abs(int(refs.exponent[row, index])) > 1 << 40:
         return "beyond every format, of sign " + ("+" if refs.hi[row, index] > 0 else "-")
     hi, lo = mpmath.mpf(float(refs.hi[row, index])), mpmath.mpf(float(refs.lo[row, index]))
+    fmt = refs.format
+    leading = int(refs.exponent[row, index]) - 1
+    quantum = min(max(leading, fmt.emin), fmt.emax) - fmt.precision + 1
+    digits = max(1, min(20, int((leading - quantum + 19) * 0.30103)))
     with mpmath.workprec(130):
         value = mpmath.ldexp(hi + lo, int(refs.exponent[row, index]))
         return str(mpmath.nstr(value, digits))

@@ -148,7 +148,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Breach:
-    """Something the contract forbids that is seen only where the call is made (CONTRACT 6)."""
+    """Something the contract forbids that is seen only where the call is made."""
 
     kind: str
     """``mutates_inputs``."""

@@ -6,14 +6,17 @@ not import a framework, and by an executor's child, which must not import ``refe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import os
 import re
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -36,6 +39,7 @@ __all__ = [
     "isolated_registry",
     "load_builtin",
     "load_plugin",
+    "probe_plugin",
     "registered",
 ]
 
@@ -54,7 +58,7 @@ class PluginError(RegistryError):
 
 @dataclass(frozen=True)
 class OpSignature:
-    """How an op is called (CONTRACT 1): positional inputs, then the keyword ``axis``.
+    """How an op is called (docs/contract.md): positional inputs, then the keyword ``axis``.
 
     ``reference/ops`` states the mathematics; this table states only what an executor's child
     has to know, because the child runs without ``reference/``.
@@ -165,7 +169,7 @@ def implementation(
     name : str
         Unique; letters, digits and ``_ . : -``.
     role : {"subject", "antipattern", "control", "mutant"}
-        CONTRACT 7.
+        See docs/contract.md, Roles.
     variant : {"builtin", "composition"}
         Whether it is the framework's own op or put together from others.
     dtypes, modes, derivatives : tuple of str, optional
@@ -285,7 +289,8 @@ def load_plugin(module_or_path: str) -> dict[str, Implementation]:
     if key not in _loaded:
         before = dict(_registry)
         try:
-            module = _import_path(Path(key)) if as_path else _import_module(module_or_path)
+            with _undisturbed():
+                module = _import_path(Path(key)) if as_path else _import_module(module_or_path)
         except BaseException as error:
             _registry.clear()
             _registry.update(before)
@@ -331,6 +336,56 @@ def entry_point_plugins() -> tuple[str, ...]:
         return ()
     found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
     return tuple(sorted({point.module for point in found}))
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What a plug-in does while it is imported leaves this process as it was.
+
+    Its output goes to stderr, so that stdout stays the caller's; the working directory and the
+    warnings filters come back.
+    """
+    here = os.getcwd()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.chdir(here)
+
+
+def probe_plugin(module_or_path: str, deadline: float = 60.0) -> None:
+    """Import a plug-in in a process of its own first: it may crash, leave, or never end there.
+
+    Raises
+    ------
+    PluginError
+        If that process does not come to its end.
+    """
+    code = (
+        "import sys; from conformance import registry; "
+        "registry.load_plugin(sys.argv[1]); print('imported')"
+    )
+    package = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, module_or_path],
+            capture_output=True,
+            timeout=deadline,
+            check=False,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except subprocess.TimeoutExpired:
+        raise PluginError(
+            f"plug-in {module_or_path}: its import did not end within {deadline:g} s"
+        ) from None
+    # An exception is reported by the import that follows, in its own words.
+    silent = ended.returncode == 0 and b"imported" not in ended.stdout
+    if silent or ended.returncode not in (0, 1):
+        raise PluginError(
+            f"plug-in {module_or_path} ended the process that imported it "
+            f"(exit code {ended.returncode})"
+        )
 
 
 class isolated_registry:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -216,13 +216,9 @@ class _Recorder:
         self.shown: dict[str, dict[str, bool]] = {}
         self.failures = 0
         self.stopped = ""
-        self.session: pytest.Session | None = None
         self.write_error: CannotWrite | None = None
 
     # ------------------------------------------------------------ hooks
-
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        self.session = session
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -254,7 +250,6 @@ class _Recorder:
             # pytest would bury an exception of a hook; stop, and raise it when pytest is done.
             self.write_error = error
             self._stop(str(error))
-            return
         self.rows.append(row)
         for entry, met in json.loads(witnesses).items():
             self.shown.setdefault(entry, {}).update(met)
@@ -265,10 +260,10 @@ class _Recorder:
             if self.max_failures is not None and self.failures >= self.max_failures:
                 self._stop(f"stopped after {self.failures} failures")
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str) -> NoReturn:
+        """End the run now; pytest-xdist's own flags let workers finish what they hold."""
         self.stopped = why
-        if self.session is not None:
-            self.session.shouldstop = why
+        pytest.exit(why)
 
     def outcome(self) -> Outcome:
         """What all of it amounts to."""

@@ -56,7 +56,7 @@ class State:
     def capture(framework: Framework, streams: bool) -> State:
         """The state now."""
         others = {
-            # A switched-on flush-to-zero bit makes this product 0 (NUMERICS 4).
+            # A switched-on flush-to-zero bit makes this product 0.
             "subnormals": "kept" if _TINY * _ONE != 0 else "flushed to zero",
             **framework.state(),
         }

@@ -22,6 +22,10 @@ from reference.formats import F64, Format
 from reference.oracle import References
 
 
+class HarnessError(RuntimeError):
+    """The instrument itself failed where an implementation was to be called."""
+
+
 def height(n: int) -> int:
     """Rows per batch, fixed for a row length so that compiled frameworks see few shapes."""
     return 48 if n <= 4 else 16 if n <= 128 else 2 if n <= 1000 else 1
@@ -140,7 +144,7 @@ class Trial:
         for answer in answers.unreproduced:
             self._failure(answer, batch.rows[0].case_id, entry)
         for breach in answers.breaches:
-            hit = min([*breach.rows, 0])
+            hit = min(breach.rows, default=0)
             self._add((breach.kind, breach.detail), batch.rows[min(hit, real - 1)].case_id)
         for leak in answers.leaks:
             self._add(("leak", leak), batch.rows[0].case_id)
@@ -160,6 +164,8 @@ class Trial:
     def _failure(self, answer: Any, case_id: str, entry: Implementation) -> None:
         if isinstance(answer, Raised):
             text = f"{answer.type}: {answer.text}"
+            if answer.kind == "harness":
+                raise HarnessError(f"{case_id}: {text}")
             if answer.kind == "unsupported" or get_framework(entry.framework).means_unsupported(
                 answer.type, answer.text
             ):

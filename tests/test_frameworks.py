@@ -165,7 +165,7 @@ LABEL = np.array([1, 2])
 
 
 def textbook(op: str, argument: str, g: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """CONTRACT 1 and 2, in float64 on harmless numbers."""
+    """Values and derivatives of docs/contract.md, in float64 on harmless numbers."""
     s = np.exp(X) / np.exp(X).sum(-1, keepdims=True)
     l = np.log(s)  # noqa: E741 - the contract's name for it
     t = np.eye(3)[LABEL] if op.startswith("sparse") else TARGET

@@ -383,7 +383,7 @@ def test_breaches_and_figures_are_plain_data() -> None:
     made = judged(SOFTMAX, "float32", [[0.0, 1.0]], [[0.5, 0.5]])
     assert set(made.breaches[0].row()) == {"kind", "case_id", "detail", "figure"}
     worst = made.figures["worst"]
-    assert worst["exact"].startswith(("0.2689414213699951", "0.7310585786300048"))
+    assert worst["exact"].startswith(("0.2689414213", "0.7310585786"))
     assert made.figures["worst_case"] == "case-0"
     assert made.figures["worst_index"] in (0, 1)
     assert worst["result"] == 0.5

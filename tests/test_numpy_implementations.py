@@ -56,7 +56,7 @@ LIMITS = [
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize(("x", "s", "l", "lse"), LIMITS)
 def test_the_limit_table_holds(x: Any, s: Any, l: Any, lse: float, dtype: str) -> None:  # noqa: E741
-    """CONTRACT 4; NaN stands where the table says undefined."""
+    """The limits of docs/contract.md; NaN stands where the table says undefined."""
     rows = [x, x]
     tolerance = {"rtol": 2.0 ** (1 - DIGITS[dtype]), "atol": 0.0}
     np.testing.assert_allclose(call("softmax", rows, dtype=dtype), [s, s], **tolerance)

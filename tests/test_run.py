@@ -308,3 +308,100 @@ def test_pytest_on_the_package_gives_the_same_verdicts_in_a_hostile_folder(
         if line.startswith("PASSED")
     }
     assert passed == set(clean)
+
+
+def test_a_passing_cell_of_a_documented_implementation_makes_nothing_stale(tmp_path: Path) -> None:
+    """Witnesses of an entry that belong to other cells say nothing about this one."""
+    from conformance import bench, deviations, judge, plan
+    from conformance.registry import load_builtin
+
+    cell = plan.Cell.from_key("accuracy/jax.nn.softmax/vjp/x/float16/eager/cpu/default/gap_ladder")
+    chosen = plan.make_plan(load_builtin(), selection=plan.Selection(cell=(cell.key,)))
+    made = bench.Bench(chosen)
+    entry = chosen.entry(cell)
+    assert made.registry.covering(cell, entry)
+    ran = {case.case_id for case in made.cases(cell)}
+    shown = made._witnesses(cell, entry, "0.10.2", judge.Judgement(grade="A"), ran)
+    assert deviations.stale(shown) == ()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_run_stops_after_as_many_failures_as_asked(tmp_path: Path, workers: str) -> None:
+    plugin = tmp_path / "wrong.py"
+    plugin.write_text(
+        "from conformance import implementation\n"
+        "for k in range(3):\n"
+        "    @implementation(op='softmax', framework='numpy', name=f'wrong.{k}')\n"
+        "    def wrong(x, *, axis):\n"
+        "        return 'a string'\n"
+    )
+    result = conformance(
+        "run", "--framework", "numpy", "--op", "softmax", "--plugin", str(plugin),
+        "--max-failures", "1", "--workers", workers, "--json", "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    document = json.loads(result.stdout)
+    assert result.returncode == 1, result.stderr
+    assert document["partial"]
+    assert document["coverage"]["measured"] < document["coverage"]["planned"]
+    assert document["counts"]["error"] < 30
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("import os; os._exit(0)", "ended the process"),
+        ("import ctypes; ctypes.string_at(0)", "ended the process"),
+        ("raise ValueError('broken')", "ValueError: broken"),
+        ("x = 1", "registers no implementation"),
+    ],
+)
+def test_a_plugin_that_does_not_import_is_a_mistake_of_its_user(
+    tmp_path: Path, body: str, words: str
+) -> None:
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(body + "\n")
+    result = conformance("run", "--plugin", str(plugin), "--dry-run")
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_plugin_that_prints_leaves_one_document_on_stdout(tmp_path: Path) -> None:
+    plugin = tmp_path / "talkative.py"
+    plugin.write_text(
+        "import os\nprint('IMPORTED')\nos.chdir('/')\n"
+        "from conformance import implementation\n"
+        "@implementation(op='softmax', framework='numpy', name='talkative.softmax')\n"
+        "def softmax(x, *, axis):\n    return x\n"
+    )
+    result = conformance("list", "implementations", "--plugin", str(plugin), "--json")
+    names = {item["name"] for item in json.loads(result.stdout)["items"]}
+    assert "talkative.softmax" in names
+
+
+def test_a_mutant_that_only_raises_is_not_caught(tmp_path: Path) -> None:
+    plugin = tmp_path / "mutant.py"
+    plugin.write_text(
+        "from conformance import implementation\n"
+        "@implementation(op='softmax', framework='numpy', name='mutant.raises', role='mutant',\n"
+        "    caught_by=dict(concern='accuracy', derivative='value', argument='-',\n"
+        "                   dtype='float32', mode='eager', family='shift_ladder'))\n"
+        "def raises(x, *, axis):\n    raise TypeError('never measured')\n"
+    )
+    result = conformance(
+        "run", "--framework", "numpy", "--op", "softmax", "--plugin", str(plugin),
+        "--family", "shift_ladder", "--dtype", "float32", "--json", "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert result.returncode == 3
+    assert json.loads(result.stdout)["mutants"]["missed"] == ["mutant.raises"]
+
+
+def test_exact_refuses_what_it_would_have_to_reinterpret() -> None:
+    for arguments in (
+        ("logsumexp", "[1e400, 0]"),
+        ("softmax_cross_entropy", "[1, 2]", "[1]"),
+        ("sparse_softmax_cross_entropy", "[[1, 2], [3, 4]]", "[0]"),
+    ):
+        result = conformance("exact", *arguments)
+        assert result.returncode == 2
+        assert len(result.stderr.strip().splitlines()) == 1

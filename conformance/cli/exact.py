@@ -124,17 +124,19 @@ def _batch(
 
 
 def _labels(array: Any, count: int, n: int) -> Any:
-    label = np.broadcast_to(np.atleast_1d(array), (count,))
+    if array.ndim and array.shape != (count,):
+        raise click.UsageError(f"label has shape {array.shape}, {(count,)} is needed")
+    label = np.broadcast_to(array, (count,))
     if not np.array_equal(label, np.floor(label)) or (label < 0).any() or (label >= n).any():
         raise click.UsageError(f"a label is a whole number from 0 to {n - 1}")
     return label.astype(np.int64)
 
 
 def _fit(name: str, array: Any, shape: tuple[int, ...]) -> Any:
-    try:
-        return np.broadcast_to(array, shape).astype(np.float64)
-    except ValueError:
-        raise click.UsageError(f"{name} has shape {array.shape}, {shape} is needed") from None
+    """The array in this shape: as it is, as the same row for all rows, or a single number."""
+    if array.ndim and array.shape not in (shape, shape[-1:], (1, *shape[1:])):
+        raise click.UsageError(f"{name} has shape {array.shape}, {shape} is needed")
+    return np.broadcast_to(array, shape).astype(np.float64)
 
 
 def _reduced(

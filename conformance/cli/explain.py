@@ -38,6 +38,7 @@ def command(
     ids come from reports and records.
     """
     from conformance.bench import Bench
+    from conformance.frameworks import get_framework
     from conformance.plan import SelectionError, unknown
     from conformance.registry import FRAMEWORKS
     from conformance.settings import Settings
@@ -47,6 +48,10 @@ def command(
     for name in framework:
         if name not in FRAMEWORKS:
             raise SelectionError(unknown("framework", name, FRAMEWORKS))
+    known_modes = tuple(dict.fromkeys(m for f in FRAMEWORKS for m in get_framework(f).modes))
+    for name in mode:
+        if name not in known_modes:
+            raise SelectionError(unknown("mode", name, known_modes))
     maps = [
         (d, a) for d, a in ops.get(case.op).maps if derivative in (None, d)
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -63,7 +64,10 @@ def _number(token: str, text: str) -> float:
             return float.fromhex(token)
         except (ValueError, OverflowError):
             raise click.UsageError(f"{_shown(token)} is not a hexadecimal number") from None
-    return float(token)
+    value = float(token)
+    if math.isinf(value) and "inf" not in token.lower():
+        raise click.UsageError(f"{_shown(token)} does not fit into float64")
+    return value
 
 
 def _shown(text: str) -> str:

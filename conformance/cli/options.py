@@ -54,8 +54,17 @@ def json_option(command: F) -> F:
 
 
 def absolute_plugins(plugins: tuple[str, ...]) -> tuple[str, ...]:
-    """Paths of plug-ins made absolute: the processes of a run may work elsewhere."""
-    return tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in plugins)
+    """Paths of plug-ins made absolute, each imported once in a process of its own.
+
+    The processes of a run may work elsewhere, and an import that crashes or never ends must not
+    take the command with it.
+    """
+    from conformance.registry import probe_plugin
+
+    found = tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in plugins)
+    for plugin in found:
+        probe_plugin(plugin)
+    return found
 
 
 def print_json(document: Any) -> None:

@@ -51,7 +51,9 @@ _COSTS = {
     default=None,
     help="Processes that measure side by side.  [default: 2, or 1 on one core]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the cases.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of the cases."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -1,7 +1,7 @@
 """NumPy: the shifted, cancellation-free formulas with their derivatives, a control, mutants.
 
 NumPy has none of these ops, so these are the textbook formulas, written as one should write them.
-Notation of CONTRACT.md: m = max x, d = x - m, e = exp(d), S = sum e, s = softmax(x),
+Notation of docs/contract.md: m = max x, d = x - m, e = exp(d), S = sum e, s = softmax(x),
 l = log_softmax(x). Beside it t = S - 1, summed without the (first) maximum and never formed by
 the subtraction, and q = t / S = 1 - s at the maximum: where one class dominates, log1p(t) and q
 keep every digit that log(S) and 1 - s lose.
@@ -9,8 +9,8 @@ keep every digit that log(S) and 1 - s lose.
 Everything is computed in the dtype of x, except in the half formats: bfloat16 and float16 are
 computed in float32 inside and rounded once at the end.
 
-Infinite logits follow the limits (CONTRACT 4): at a single +inf d is 0, and -inf elsewhere. What
-has no limit (two or more +inf, nothing but -inf, an infinite logit alone) is NaN.
+Infinite logits follow the limits of docs/contract.md: at a single +inf d is 0, and -inf elsewhere.
+What has no limit (two or more +inf, nothing but -inf, an infinite logit alone) is NaN.
 """
 
 from __future__ import annotations

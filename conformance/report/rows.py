@@ -95,7 +95,10 @@ def figure(value: float | None) -> str:
 def explain_command(row: Measurement) -> str | None:
     """Return the command that recreates a measurement's worst case."""
     case = row["worst_case"]
-    return f"conformance explain {shlex.quote(case)}" if case else None
+    if not case:
+        return None
+    mode = "" if row["mode"] == "eager" else f" --mode {shlex.quote(row['mode'])}"
+    return f"conformance explain {shlex.quote(case)}{mode}"
 
 
 def cell_command(row: Measurement) -> str:
