@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from . import formats, ops
 from .arithmetic.bounds import Bound, BoundArithmetic, Constants, Wide
 from .formats import Format
-from .ops.base import Batch
+from .ops.base import FORMULA, Batch, Map
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,9 @@ def evaluate(
         Meaningful where the reference is finite. Rows with +inf or without a finite logit have
         exact answers and get two roundings of their value.
     """
-    map_ = ops.get(op).maps[derivative, argument]
-    batch = Batch(inputs)
+    definition = ops.get(op)
+    map_ = definition.maps[derivative, argument]
+    batch = Batch(definition.rows_of(inputs))
     chosen = constants(fmt)
     threshold = np.longdouble(fmt.smallest_normal if flushes else fmt.smallest_subnormal)
     eta = np.longdouble(fmt.smallest_subnormal)
@@ -110,10 +111,34 @@ def evaluate(
             strong_bound = strong_bound + np.longdouble(u) * np.abs(strong.v)
         roundoff = np.longdouble(u) * weak.e
         bounds = Bounds(absolute(weak, u), absolute(pairwise, u), strong_bound, size, roundoff)
-        return _irregular(bounds, batch, u, eta)
+        if definition.elementwise:
+            return _in_shape(_infinite(bounds, batch, u, eta), np.shape(inputs["x"]))
+        return _irregular(bounds, map_, batch, u, eta)
 
 
-def _irregular(bounds: Bounds, batch: Batch, u: float, eta: Any) -> Bounds:
+def _in_shape(bounds: Bounds, shape: tuple[int, ...]) -> Bounds:
+    return Bounds(
+        *(np.broadcast_to(getattr(bounds, f.name), (shape[0] * shape[1], 1)).reshape(shape)
+          for f in fields(Bounds))
+    )  # fmt: skip
+
+
+def _infinite(bounds: Bounds, batch: Batch, u: float, eta: Any) -> Bounds:
+    """Elements with an infinite input have exact answers: products of at most all the others."""
+    arrays = [np.asarray(a, np.longdouble) for a in batch.inputs.values()]
+    finite = np.isfinite(arrays).all(axis=0)
+    if finite.all():
+        return bounds
+    scale: Any = np.ones(finite.shape, np.longdouble)
+    for name, array in batch.inputs.items():
+        size = np.where(np.isfinite(array), np.abs(array), 0)
+        scale = scale * (size if name == "g" or name.startswith("v_") else 1 + size)
+    exact = 2 * np.longdouble(u) * scale + eta
+    made = {f.name: np.where(finite, getattr(bounds, f.name), exact) for f in fields(Bounds)}
+    return Bounds(**made)
+
+
+def _irregular(bounds: Bounds, map_: Map, batch: Batch, u: float, eta: Any) -> Bounds:
     """Rows that the formula does not cover have exact answers: at most g sums of few terms."""
     if batch.regular.all():
         return bounds
@@ -122,8 +147,12 @@ def _irregular(bounds: Bounds, batch: Batch, u: float, eta: Any) -> Bounds:
         scale = scale * np.abs(batch.g).sum(axis=1, keepdims=True)
     if "target" in batch.inputs:
         scale = scale * (1 + np.abs(batch.target).sum(axis=1, keepdims=True))
+    for name in batch.inputs:
+        if name.startswith("v_"):
+            size = np.abs(batch.tangent(name.removeprefix("v_"))).sum(axis=1, keepdims=True)
+            scale = scale * size
     exact = 2 * np.longdouble(u) * batch.n * scale + eta
-    rows = batch.regular[:, None]
+    rows = batch.regular[:, None] | (map_.settle(batch).codes == FORMULA)
     return Bounds(
         weak=np.where(rows, bounds.weak, exact),
         pairwise=np.where(rows, bounds.pairwise, exact),

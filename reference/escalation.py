@@ -22,6 +22,7 @@ from .ops.base import Batch, Map
 from .references import FAR, TIGHT, Parts, expand, expand_mpf
 
 _SIGN_BITS = 1 << 11  # from here on an undecided element is asked for its sign
+_BEYOND = 192  # bits beyond a midpoint's for the ends of its ball: a radius may be e^-1e23 of it
 
 Mask = NDArray[np.bool_]
 
@@ -66,7 +67,7 @@ def attempt(
 def _element(mid: Any, rad: Any, index: int, sign: _SignTest, fmt: Format) -> Parts | None:
     """The expansion of an element, by its ball or by a sign; None where it stays undecided."""
     if decided(fmt, mid, rad):
-        return sign.binade(index, mid, rad) or expand_mpf(mid)
+        return sign.binade(index, mid, rad)
     return sign.rounding(index, mid, rad)
 
 
@@ -83,9 +84,11 @@ class _SignTest:
         return None if at is None else self._beside(index, *at)
 
     def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:
-        """The same of a decided element whose ball holds a power of two, where the ulp changes."""
+        """The same of a decided element: None while its ball holds a power of two, where the ulp
+        changes, and no sign tells on which side of it the result lies.
+        """
         at = power_of_two(self.format, mid, rad)
-        return None if at is None else self._beside(index, *at)
+        return expand_mpf(mid) if at is None else self._beside(index, *at)
 
     def _beside(self, index: int, man: int, exp: int) -> Parts | None:
         if self.excess is None:
@@ -107,7 +110,7 @@ def decided(fmt: Format, mid: Any, rad: Any) -> bool:
     _, man, exp, bc = mid
     if not man:
         return False
-    low = libmp.mpf_sub(libmp.mpf_abs(mid), rad)
+    low = libmp.mpf_sub(libmp.mpf_abs(mid), rad, bc + _BEYOND, "d")
     if libmp.mpf_sign(low) < 0:
         return False
     if rad == libmp.fzero:
@@ -115,7 +118,7 @@ def decided(fmt: Format, mid: Any, rad: Any) -> bool:
     leading = max(exp + bc - 1, fmt.emin)
     if rad[2] + rad[3] > leading - fmt.precision + 1 - TIGHT:
         return False
-    high = libmp.mpf_add(libmp.mpf_abs(mid), rad)
+    high = libmp.mpf_add(libmp.mpf_abs(mid), rad, bc + _BEYOND, "u")
     # The truth is no dyadic rational, so it lies strictly between the ends.
     below = formats.round_integer(fmt, int(low[1]), int(low[2]), 1)
     above = formats.round_integer(fmt, int(high[1]), int(high[2]), -1)
@@ -144,7 +147,7 @@ def power_of_two(fmt: Format, mid: Any, rad: Any) -> tuple[int, int] | None:
     """The power of two in a ball, as man * 2^exp, where the ulp is another on its two sides."""
     sign = mid[0]
     high = libmp.mpf_add(libmp.mpf_abs(mid), rad, 64, "u")
-    low = libmp.mpf_sub(libmp.mpf_abs(mid), rad)
+    low = libmp.mpf_sub(libmp.mpf_abs(mid), rad, mid[3] + _BEYOND, "d")
     # The truth lies strictly inside: a power of two as the upper end is not among its values.
     leading = high[2] + high[3] - 1 - (high[1] == 1)
     if rad == libmp.fzero or leading <= fmt.emin or low[2] + low[3] - 1 == leading:

@@ -7,7 +7,7 @@ ball is narrower than 2^-20 ulp. The rest goes on to the next tier.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,11 @@ from .ops.base import Batch, Map
 from .references import FAR, TIGHT
 
 Mask = NDArray[np.bool_]
+Interval = tuple[F64, F64]
+Block = NDArray[np.intp] | slice
 
-_BLOCK = 1 << 20  # elements evaluated at a time: what bounds the memory
+_TINY = 5e-324
+_BLOCK = 1 << 17  # elements evaluated at a time: what bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,11 @@ class Decided:
     lo: F64
     exponent: I64
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All four."""
+        return self.mask, self.hi, self.lo, self.exponent
+
 
 def evaluate(
     map_: Map,
@@ -43,26 +51,49 @@ def evaluate(
     rows: NDArray[np.intp],
     fmt: Format,
     arithmetic: Binary64 | DoubleDouble,
-) -> Iterator[tuple[NDArray[np.intp], Decided]]:
+) -> Iterator[tuple[Block, Decided]]:
     """Evaluate the given rows in blocks; yields row numbers with what was decided of them."""
     n = max(1, np.shape(inputs["x"])[1])
     step = max(1, _BLOCK // n)
     for start in range(0, len(rows), step):
-        block = rows[start : start + step]
+        block = _slice(rows[start : start + step])
         part = Batch({name: np.asarray(a)[block] for name, a in inputs.items()})
         ball: FloatBall = map_.formula(arithmetic, part)
-        yield block, decide(ball, fmt)
+        found = decide(ball, fmt)
+        if map_.between is not None and not found.mask.all():
+            _once_more(map_.between, part, ball, found, fmt)
+        yield block, found
 
 
-def decide(ball: FloatBall, fmt: Format) -> Decided:
-    """What a ball decides for a format."""
+def _slice(rows: NDArray[np.intp]) -> Block:
+    """Adjacent rows as a slice, which NumPy needs not copy."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
+
+
+def _once_more(
+    between: Callable[[Batch], Interval], part: Batch, ball: FloatBall, found: Decided, fmt: Format
+) -> None:
+    """Try the rows that a ball leaves open with what is known about their results."""
+    rows = np.flatnonzero(~found.mask.all(axis=1))
+    rest = Batch({name: np.asarray(a)[rows] for name, a in part.inputs.items()})
+    again = decide(ball[rows], fmt, between(rest))
+    for old, new in zip(found.arrays, again.arrays, strict=True):
+        old[rows] = new
+
+
+def decide(ball: FloatBall, fmt: Format, between: Interval | None = None) -> Decided:
+    """What a ball, and the numbers strictly between which its values lie, decide for a format."""
     narrow = len(ball.parts) == 1 or fmt.precision <= 24
-    return _by_ends(ball, fmt) if narrow and fmt.precision <= 24 else _by_words(ball, fmt)
+    by = _by_ends if narrow and fmt.precision <= 24 else _by_words
+    return by(ball, fmt, between)
 
 
-def _by_ends(ball: FloatBall, fmt: Format) -> Decided:
+def _by_ends(ball: FloatBall, fmt: Format, between: Interval | None) -> Decided:
     """Formats of at most 24 bits: round both float64 ends of the enclosure."""
     lower, upper = ball.enclosure()
+    if between is not None:
+        lower, upper = np.maximum(lower, between[0]), np.minimum(upper, between[1])
     with np.errstate(all="ignore"):
         below, above = round_to(fmt, lower), round_to(fmt, upper)
         same = (below == above) | (np.isnan(below) & np.isnan(above))
@@ -70,18 +101,24 @@ def _by_ends(ball: FloatBall, fmt: Format) -> Decided:
         middle = lower + (upper - lower) / 2
         tight = (upper - lower) <= np.ldexp(formats.ulp(fmt, middle), -TIGHT)
         signed = (lower > 0) | (upper < 0)
-        certain = signed | bool(ball.sign)
+        sign = _sign(ball, between)
         one_binade = _binade(fmt, lower) == _binade(fmt, upper)
+        lo = np.zeros_like(middle)
+        if between is not None:
+            # The values lie strictly inside: a power of two as the far end is not among them.
+            inner, outer = np.minimum(np.abs(lower), np.abs(upper)), np.maximum(-lower, upper)
+            one_binade = _binade(fmt, inner) == _binade(fmt, np.nextafter(outer, 0.0))
+            lo = _TINY * ((middle == lower) * 1.0 - (middle == upper))
     hi, exponent = np.frexp(middle)
     exponent = exponent.astype(np.int64)
     vanished = ~signed | (hi == 0)
-    hi = np.where(vanished, 0.5 * _sign(ball), hi)
+    hi = np.where(vanished, 0.5 * sign, hi)
     exponent = np.where(vanished, -FAR, exponent)
-    mask = same & tight & certain & one_binade & (hi != 0)
-    return Decided(mask, hi, np.zeros_like(hi), exponent)
+    mask = same & tight & (signed | (sign != 0)) & one_binade & (hi != 0)
+    return Decided(mask, hi, np.where(vanished, 0.0, lo), exponent)
 
 
-def _by_words(ball: FloatBall, fmt: Format) -> Decided:
+def _by_words(ball: FloatBall, fmt: Format, between: Interval | None) -> Decided:
     """float64 by two words: hi is the rounding to 53 bits, lo has the sign of the rest."""
     hi, lo, exponent, radius = ball.expand()
     with np.errstate(all="ignore"):
@@ -93,7 +130,12 @@ def _by_words(ball: FloatBall, fmt: Format) -> Decided:
         reach = np.where(at_power, 2.0**-55, 2.0**-54)
         nearest = np.abs(lo) + radius < reach
         rest_signed = np.abs(lo) > radius
-        tiny = np.full_like(hi, 5e-324)
+        if between is not None:
+            # No rest can be told from 0 beside an end, but its sign is known there.
+            side = _at(between[0], hi, exponent) * 1.0 - _at(between[1], hi, exponent)
+            lo = np.where((side != 0) & ~rest_signed, side * _TINY, lo)
+            rest_signed |= side != 0
+        tiny = np.full_like(hi, _TINY)
         same = formats.round_expansion(fmt, hi, tiny, exponent) == formats.round_expansion(
             fmt, hi, -tiny, exponent
         )
@@ -101,10 +143,12 @@ def _by_words(ball: FloatBall, fmt: Format) -> Decided:
         allowed = np.ldexp(1.0, np.clip(leading - TIGHT - exponent, -1000, 1000).astype(np.int32))
         tight = radius <= allowed
     mask = nearest & tight & (hi != 0) & (rest_signed | (same & ~at_power))
-    vanished = (hi == 0) & (radius < 1) & (exponent < fmt.emin - 200) & bool(ball.sign)
-    hi = np.where(vanished, 0.5 * _sign(ball), hi)
+    sign = _sign(ball, between)
+    gone = (radius < 2.0**100) & (exponent < fmt.emin - 300)
+    vanished = (hi == 0) & gone & (sign != 0)
+    hi = np.where(vanished, 0.5 * sign, hi)
     exponent = np.where(vanished, -FAR, exponent)
-    return Decided(mask | vanished, hi, np.where(vanished, 0.0, lo), exponent)
+    return Decided(mask | vanished, hi, np.where(vanished, sign * _TINY, lo), exponent)
 
 
 def _normalised(hi: F64, lo: F64) -> tuple[F64, F64]:
@@ -113,11 +157,18 @@ def _normalised(hi: F64, lo: F64) -> tuple[F64, F64]:
     return total, lo - (total - hi)
 
 
-def _sign(ball: FloatBall) -> float:
-    """The certain sign of all true values of an array; 0 where it is not certain."""
-    if ball.sign & NONNEGATIVE:
-        return 1.0
-    return -1.0 if ball.sign & NONPOSITIVE else 0.0
+def _sign(ball: FloatBall, between: Interval | None) -> F64:
+    """The certain signs of the true values; 0 where none is certain."""
+    known = 1.0 if ball.sign & NONNEGATIVE else (-1.0 if ball.sign & NONPOSITIVE else 0.0)
+    if known or between is None:
+        return np.full(ball.shape, known)
+    return np.where(between[0] >= 0, 1.0, np.where(between[1] <= 0, -1.0, 0.0))
+
+
+def _at(end: F64, hi: F64, exponent: I64) -> Mask:
+    """Where hi * 2^exponent is this number."""
+    end_hi, end_exponent = np.frexp(end)
+    return np.asarray((hi == end_hi) & (exponent == end_exponent) & np.isfinite(end))
 
 
 def _binade(fmt: Format, values: F64) -> I64:

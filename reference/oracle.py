@@ -29,7 +29,7 @@ from .arithmetic.binary64 import Binary64
 from .arithmetic.doubledouble import DoubleDouble
 from .arithmetic.multiprecision import Ball, Multiprecision, TooWide
 from .escalation import attempt
-from .fast import Decided
+from .fast import Block, Decided
 from .formats import Format
 from .ops.base import EXACT, FORMULA, NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Map, Settled
 from .references import (
@@ -108,8 +108,9 @@ def evaluate(
         If some element is still undecided at the cap.
     """
     check_subnormals()
-    map_ = ops.get(op).maps[derivative, argument]
-    batch = Batch(inputs)
+    definition = ops.get(op)
+    map_ = definition.maps[derivative, argument]
+    batch = Batch(definition.rows_of(inputs))
     out = _Output(map_.settle(batch), fmt)
     for tier, arithmetic in _vector_tiers(fmt):
         for block, found in fast.evaluate(map_, batch.inputs, out.open_rows(), fmt, arithmetic):
@@ -124,7 +125,8 @@ def evaluate(
         for index, parts in attempt(map_, batch, rows, out.open, bits, fmt).items():
             out.take(index, parts)
         bits *= 2
-    return out.references()
+    refs = out.references()
+    return refs.reshaped(np.shape(inputs["x"])) if definition.elementwise else refs
 
 
 def _vector_tiers(fmt: Format) -> list[tuple[int, Binary64 | DoubleDouble]]:
@@ -144,6 +146,10 @@ class _Output:
         self.lo = np.zeros(self.codes.shape)
         self.exponent = np.zeros(self.codes.shape, np.int64)
         self.tier = np.full(self.codes.shape, SETTLED, np.uint8)
+        if settled.words is not None:
+            exact = self.codes == EXACT
+            for array, word in zip((self.hi, self.lo, self.exponent), settled.words, strict=True):
+                array[exact] = word[exact]
         for index, value in settled.fractions.items():
             if self.codes[index] == EXACT:
                 self._store(index, expand_fraction(value))
@@ -152,14 +158,15 @@ class _Output:
         """Rows with an open element."""
         return np.flatnonzero(self.open.any(axis=1))
 
-    def take_block(self, rows: NDArray[np.intp], found: Decided, tier: int) -> None:
+    def take_block(self, rows: Block, found: Decided, tier: int) -> None:
         """Store what a vectorised tier decided of some rows."""
         mask = found.mask & self.open[rows]
+        every = bool(mask.all())
         for array, values in (
             (self.hi, found.hi), (self.lo, found.lo), (self.exponent, found.exponent),
             (self.tier, np.full(mask.shape, tier, np.uint8)),
         ):  # fmt: skip
-            array[rows] = np.where(mask, values, array[rows])
+            array[rows] = values if every else np.where(mask, values, array[rows])
         self.open[rows] &= ~mask
 
     def take(self, index: tuple[int, int], parts: Parts) -> None:
@@ -190,14 +197,14 @@ def decimal(
     Undefined elements read ``undefined``. Parameters as in :func:`evaluate`.
     """
     check_subnormals()
-    map_ = ops.get(op).maps[derivative, argument]
-    batch = Batch(inputs)
+    definition = ops.get(op)
+    map_ = definition.maps[derivative, argument]
+    batch = Batch(definition.rows_of(inputs))
     settled = map_.settle(batch)
     names = {ZERO: "0", POS_INF: "inf", NEG_INF: "-inf", NAN: "nan", UNDEFINED: "undefined"}
     out = [[names.get(int(c), "") for c in row] for row in settled.codes]
-    for index, value in settled.fractions.items():
-        if settled.codes[index] == EXACT:
-            out[index[0]][index[1]] = _fraction_text(value, digits)
+    for (r, i), value in settled.rationals():
+        out[r][i] = _fraction_text(value, digits)
     needed = int(digits * 3.33) + batch.n.bit_length() + 40
     cap = max_bits or max(MAX_BITS, 4 * needed)
     for r in np.flatnonzero((settled.codes == FORMULA).any(axis=1)).tolist():
@@ -206,6 +213,9 @@ def decimal(
         texts = _decimal_row(map_, part, columns, digits, needed, cap)
         for i, text in zip(columns, texts, strict=True):
             out[r][i] = text
+    if definition.elementwise:
+        n = np.shape(inputs["x"])[1]
+        return [[row[0] for row in out[r * n : r * n + n]] for r in range(len(inputs["x"]))]
     return out
 
 

@@ -91,6 +91,10 @@ class References:
             value = np.where(self.codes == code, special, value)
         return value
 
+    def reshaped(self, shape: tuple[int, ...]) -> References:
+        """The same references in another shape."""
+        return replace(self, **{name: getattr(self, name).reshape(shape) for name in _ARRAYS})
+
     def rows(self, index: Any) -> References:
         """The references of some rows."""
         return replace(self, **{name: getattr(self, name)[index] for name in _ARRAYS})

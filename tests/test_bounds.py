@@ -12,7 +12,10 @@ from reference import bounds, cases, formats, metrics, ops, oracle
 from reference.arithmetic.bounds import BoundArithmetic, Constants
 from reference.formats import FORMATS, Format
 
-MAPS = [(op, *key) for op, definition in ops.OPS.items() for key in definition.maps]
+# The other ops, and their second derivatives, have test files of their own.
+FIRST = ("log_softmax", "logsumexp", "softmax", "softmax_cross_entropy",
+         "sparse_softmax_cross_entropy")  # fmt: skip
+MAPS = [(op, *key) for op in FIRST for key in ops.get(op).maps if key[0] in ("value", "vjp")]
 P, L = 4.0, 5.0
 
 # ---------------------------------------------------------------- the closed forms

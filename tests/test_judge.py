@@ -346,26 +346,31 @@ def test_a_control_has_to_be_bit_equal() -> None:
     assert made.verdict == "fail"
 
 
+# The other ops, and their second derivatives, have test files of their own.
+FIRST = ("log_softmax", "logsumexp", "softmax", "softmax_cross_entropy",
+         "sparse_softmax_cross_entropy")  # fmt: skip
+ROW_MAPS = [(op, *key) for op in FIRST for key in ops.get(op).maps if key[0] in ("value", "vjp")]
+
+
 @pytest.mark.parametrize("family", cases.FAMILIES)
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_the_correctly_rounded_answer_is_graded_a_plus_on_every_family(
     family: str, format_name: str
 ) -> None:
     fmt = FORMATS[format_name]
-    for op, definition in ops.OPS.items():
-        for derivative, argument in definition.maps:
-            parts = []
-            for n in (2, 7):
-                made = cases.make(family, op, format_name, n, limit=12)
-                inputs = cases.stack(made)
-                refs = oracle.evaluate(op, derivative, argument, inputs, fmt)
-                limits = bounds.evaluate(op, derivative, argument, inputs, fmt)
-                parts.append(Answered(made, refs, limits, refs.rounded()))
-            found = judge.judge(fmt, parts, GRADUAL, role="control")
-            where = (op, derivative, argument)
-            assert (found.grade, found.verdict, found.breaches) == ("A+", "pass", []), where
-            assert found.figures["correctly_rounded"] == 1, where
-            assert found.figures["max_ulp"] <= 0.5 + 1e-6, where
+    for op, derivative, argument in ROW_MAPS:
+        parts = []
+        for n in (2, 7):
+            made = cases.make(family, op, format_name, n, limit=12)
+            inputs = cases.stack(made)
+            refs = oracle.evaluate(op, derivative, argument, inputs, fmt)
+            limits = bounds.evaluate(op, derivative, argument, inputs, fmt)
+            parts.append(Answered(made, refs, limits, refs.rounded()))
+        found = judge.judge(fmt, parts, GRADUAL, role="control")
+        where = (op, derivative, argument)
+        assert (found.grade, found.verdict, found.breaches) == ("A+", "pass", []), where
+        assert found.figures["correctly_rounded"] == 1, where
+        assert found.figures["max_ulp"] <= 0.5 + 1e-6, where
 
 
 def test_the_gradient_of_the_loss_is_not_s_minus_t() -> None:

@@ -28,7 +28,10 @@ from reference.ops.base import Batch
 
 mp = mpmath.mp
 INF, NAN = math.inf, math.nan
-MAPS = [(op, *key) for op, definition in ops.OPS.items() for key in definition.maps]
+# The other ops, and their second derivatives, have test files of their own.
+FIRST = ("log_softmax", "logsumexp", "softmax", "softmax_cross_entropy",
+         "sparse_softmax_cross_entropy")  # fmt: skip
+MAPS = [(op, *key) for op in FIRST for key in ops.get(op).maps if key[0] in ("value", "vjp")]
 SCALE = 10 if os.environ.get("REFERENCE_LONG") else 1
 # row length -> rows of each family
 LENGTHS = {1: 5, 2: 8, 3: 8, 7: 4, 17: 3, 100: 1}

@@ -52,8 +52,10 @@ def command(
 
     definition, fmt = _checked(op, dtype)
     argument = "-" if derivative == "value" else argument or "x"
+    if derivative not in ("value", "vjp"):
+        raise click.UsageError(f"--derivative is value or vjp, not {derivative!r}")
     if (derivative, argument) not in definition.maps:
-        known = ", ".join(f"{d} {a}".replace(" -", "") for d, a in definition.maps)
+        known = ", ".join(f"{d} {a}".replace(" -", "") for d, a in definition.maps if d[0] == "v")
         raise click.UsageError(f"{op} has no {derivative} to {argument} (it has: {known})")
     batch = _batch(definition, inputs, cotangent if derivative != "value" else None, fmt)
     if derivative == "value":

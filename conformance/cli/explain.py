@@ -40,7 +40,7 @@ def command(
     from conformance.bench import Bench
     from conformance.frameworks import get_framework
     from conformance.plan import SelectionError, unknown
-    from conformance.registry import FRAMEWORKS
+    from conformance.registry import DERIVATIVES, FRAMEWORKS
     from conformance.settings import Settings
     from reference import cases, ops, oracle
 
@@ -53,7 +53,9 @@ def command(
         if name not in known_modes:
             raise SelectionError(unknown("mode", name, known_modes))
     maps = [
-        (d, a) for d, a in ops.get(case.op).maps if derivative in (None, d)
+        (d, a)
+        for d, a in ops.get(case.op).maps
+        if d in DERIVATIVES and derivative in (None, d)
     ]  # fmt: skip
     if not maps:
         raise click.UsageError(f"{case.op} has no derivative {derivative}")

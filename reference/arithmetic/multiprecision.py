@@ -294,7 +294,9 @@ class Multiprecision:
         else:
             bits = self.bits + _GUARD + 2 * max(0, -size) + 4
             power = libmp.mpf_exp(a, bits, "n")
-            m = libmp.mpf_sub(libmp.mpf_sub(power, _ONE), a, self.bits + _GUARD, "n")
+            # Rounded: e^-1e30 - 1 has more bits than there is memory.
+            less = libmp.mpf_sub(power, _ONE, bits, "n")
+            m = libmp.mpf_sub(less, a, self.bits + _GUARD, "n")
             rounding = self._rounding(m)
         spread = _up_mul(_up_add(_magnitude(slope), slope_error), ra)
         return m, _up_add(spread, rounding)

@@ -22,7 +22,7 @@ l = log_softmax(x), g the cotangent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -44,6 +44,9 @@ class Settled:
 
     codes: NDArray[np.uint8]
     fractions: dict[tuple[int, int], Fraction] = field(default_factory=dict)
+    words: tuple[F64, F64, NDArray[np.int64]] | None = None
+    """(hi, lo, exponent) of whole arrays, exactly (hi + lo) 2^exponent: for ``EXACT`` elements that
+    have no fraction."""
 
     @classmethod
     def formula(cls, shape: tuple[int, int]) -> Settled:
@@ -57,6 +60,16 @@ class Settled:
             self.codes[row, index] = EXACT
             self.fractions[row, index] = value
 
+    def rationals(self) -> Iterator[tuple[tuple[int, int], Fraction]]:
+        """The indices and values of all ``EXACT`` elements."""
+        for row, index in np.argwhere(self.codes == EXACT).tolist():
+            value = self.fractions.get((row, index))
+            if value is None:
+                assert self.words is not None
+                hi, lo, exponent = (w[row, index] for w in self.words)
+                value = (Fraction(float(hi)) + Fraction(float(lo))) * Fraction(2) ** int(exponent)
+            yield (row, index), value
+
 
 class Batch:
     """Rows of one length with their parameters, as float64 arrays.
@@ -64,7 +77,9 @@ class Batch:
     Parameters
     ----------
     inputs : mapping of str to ndarray
-        ``x`` of shape (B, n) always; ``target`` (B, n), ``label`` (B,), ``g`` (B, n) or (B,).
+        ``x`` of shape (B, n) always; ``target`` (B, n), ``label`` (B,), ``g`` (B, n) or (B,),
+        tangents ``v_x``, ``v_target`` and so on like their arguments. Where there is a ``mask``
+        (B, n), what it drops counts as -inf in x and as 0 in ``g`` and ``v_x``.
     """
 
     def __init__(self, inputs: Mapping[str, NDArray[Any]]) -> None:
@@ -73,12 +88,27 @@ class Batch:
         if self.x.ndim != 2:
             raise ValueError(f"x must have shape (rows, classes), not {self.x.shape}")
         self.rows, self.n = self.x.shape
+        if "mask" in inputs:
+            self.x = np.where(self.mask, self.x, -np.inf)
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Entries that take part."""
+        if "mask" not in self.inputs:
+            return np.ones(self.x.shape, bool)
+        return np.asarray(np.asarray(self.inputs["mask"]) != 0)
 
     @cached_property
     def g(self) -> F64:
         """The cotangent, (B, n), or (B, 1) for ops with one result per row."""
         g = np.asarray(self.inputs["g"], np.float64)
-        return g if g.ndim == 2 else g.reshape(self.rows, 1)
+        g = g if g.ndim == 2 else g.reshape(self.rows, 1)
+        return np.where(self.mask, g, 0.0) if "mask" in self.inputs else g
+
+    def tangent(self, argument: str = "x") -> F64:
+        """The tangent of an argument, (B, n)."""
+        v = np.asarray(self.inputs[f"v_{argument}"], np.float64)
+        return np.where(self.mask, v, 0.0) if "mask" in self.inputs else v
 
     @cached_property
     def target(self) -> F64:
@@ -233,6 +263,9 @@ class Map:
         A positive multiple of ``r_i - b`` in which everything rational is exact. It tells on which
         side of a rounding boundary b the result lies where no precision would: masked logits of
         -1e9 move the probabilities of two equal logits below 1/2, but not within a million bits.
+    between : callable (batch) -> (F64, F64), optional
+        Numbers strictly between which each result lies (infinite where nothing is known), for
+        results that are not rational: 0 < sigmoid(x) < 1. No ball around 1 can tell.
     """
 
     definition: Callable[[Any, Mapping[str, Any]], list[Any]]
@@ -240,6 +273,7 @@ class Map:
     textbook: Callable[[BoundArithmetic, Batch], Bound]
     settle: Callable[[Batch], Settled]
     excess: Callable[[Any, Batch, int, Any], Any] | None = None
+    between: Callable[[Batch], tuple[F64, F64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +291,8 @@ class Op:
         True where the result is one number per row.
     maps : mapping of (derivative, argument) to Map
         The value's argument is ``-``.
+    elementwise : bool
+        Every element stands for itself; inputs and results are arrays (B, n) alike.
     """
 
     name: str
@@ -264,6 +300,17 @@ class Op:
     differentiable: tuple[str, ...]
     per_row: bool
     maps: Mapping[tuple[str, str], Map]
+    elementwise: bool = False
+
+    def rows_of(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Inputs as rows that can be evaluated apart: one element each for elementwise ops."""
+        if not self.elementwise:
+            return inputs
+        shape = np.shape(inputs["x"])
+        return {
+            name: np.broadcast_to(np.asarray(a, np.float64), shape).reshape(-1, 1)
+            for name, a in inputs.items()
+        }
 
 
 # ---------------------------------------------------------------- shared pieces of formulas

@@ -3,10 +3,12 @@
 Both terms of the second form are <= 0, so nothing cancels, also for the top class, where
 l = -log1p(t).
 
-vjp to x: g_i - s_i G with G = sum g (:func:`reference.ops.base.residual`).
+vjp to x: g_i - s_i G with G = sum g (:func:`reference.ops.base.residual`). jvp, another map:
+v_i - <s, v>. hvp: -G s_i (v_i - <s, v>). For both see :mod:`reference.ops.deviation`.
 
 Exact: a single kept logit gives 0; G = 0 gives g_i; equal logits give g_i - G / k. Everything else
-with two or more distinct logits is transcendental (log k too).
+with two or more distinct logits is transcendental (log k too), but for the exact cases of the
+deviation. At x_i = -inf the jvp is v_i - <s, v> like everywhere, while the hvp is 0.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from . import base
+from . import base, deviation
 from .base import NAN, NEG_INF, UNDEFINED, ZERO, Batch, Logits, Map, Op, Settled, Textbook
+from .limits import one_infinity
 from .softmax import define as softmax
-from .softmax import one_infinity
 
 # ---------------------------------------------------------------- value
 
@@ -104,6 +106,60 @@ def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
     return base.linear_excess(a, b, i, a.exact(b.g[:, i : i + 1]) - boundary, a.total(b.g))
 
 
+# ---------------------------------------------------------------- jvp
+
+
+def define_jvp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    s, v = softmax(mp, row), base.mpf_row(mp, row["v_x"])
+    mean = mp.fsum(p * q for p, q in zip(s, v, strict=True))
+    return [q - mean for q in v]
+
+
+def formula_jvp(a: Any, b: Batch) -> Any:
+    return deviation.deviation(Logits(a, b), b.tangent())
+
+
+def textbook_jvp(a: BoundArithmetic, b: Batch) -> Bound:
+    return deviation.textbook_deviation(Textbook(a, b), b.tangent())
+
+
+def settle_jvp(b: Batch) -> Settled:
+    return deviation.settle_deviation(b, b.tangent())
+
+
+def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return deviation.excess_of_deviation(a, b, i, boundary, b.tangent())
+
+
+# ---------------------------------------------------------------- hvp
+
+
+def define_hvp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    total = mp.fsum(base.mpf_row(mp, row["g"]))
+    s = softmax(mp, row)
+    return [-total * p * w for p, w in zip(s, define_jvp(mp, row), strict=True)]
+
+
+def formula_hvp(a: Any, b: Batch) -> Any:
+    row = Logits(a, b)
+    return -a.total(b.g) * row.s * deviation.deviation(row, b.tangent())
+
+
+def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
+    return -deviation.textbook_scaled(a, b, b.tangent()) * a.sum(a.exact(b.g))
+
+
+def settle_hvp(b: Batch) -> Settled:
+    totals, exact = base.exact_totals(b.g)
+    return deviation.settle_scaled(
+        b, b.tangent(), lambda r: -base.fraction_total(b.g[r]), (totals == 0) & exact
+    )
+
+
+def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), -a.total(b.g))
+
+
 OP = Op(
     name="log_softmax",
     inputs=("x",),
@@ -112,5 +168,7 @@ OP = Op(
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
         ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
+        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, excess_jvp),
+        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, excess_hvp),
     },
 )

@@ -2,10 +2,11 @@
 
 Near 0 the two terms cancel: that is the condition of the problem, not of the formula.
 
-vjp to x: g s_i.
+vjp to x: g s_i. jvp: <s, v>. hvp: g s_i (v_i - <s, v>). For both see
+:mod:`reference.ops.deviation`.
 
 Exact: a single kept logit gives x; the vjp of equal logits is g / k. log k and everything else is
-transcendental.
+transcendental, but for the exact cases of the deviation.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from . import base, softmax
+from . import base, deviation, softmax
 from .base import NAN, NEG_INF, POS_INF, ZERO, Batch, Logits, Map, Op, Settled, Textbook
 
 # ---------------------------------------------------------------- value
@@ -73,6 +74,60 @@ def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
     return base.linear_excess(a, b, i, -boundary, a.exact(-b.g))
 
 
+# ---------------------------------------------------------------- jvp
+
+
+def define_jvp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    s, v = softmax.define(mp, row), base.mpf_row(mp, row["v_x"])
+    return [mp.fsum(p * q for p, q in zip(s, v, strict=True))]
+
+
+def formula_jvp(a: Any, b: Batch) -> Any:
+    return deviation.mean(Logits(a, b), b.tangent())
+
+
+def textbook_jvp(a: BoundArithmetic, b: Batch) -> Bound:
+    return a.sum(Textbook(a, b).s * a.exact(b.tangent()))
+
+
+def settle_jvp(b: Batch) -> Settled:
+    return deviation.settle_mean(b, b.tangent())
+
+
+def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    constant = -deviation.fraction_of(boundary)
+    return deviation.excess_of_mean(a, b, b.tangent(), Fraction(1), constant)
+
+
+# ---------------------------------------------------------------- hvp
+
+
+def define_hvp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    g = mp.mpf(float(np.asarray(row["g"]).reshape(())))
+    (mean,) = define_jvp(mp, row)
+    v = base.mpf_row(mp, row["v_x"])
+    return [g * p * (q - mean) for p, q in zip(softmax.define(mp, row), v, strict=True)]
+
+
+def formula_hvp(a: Any, b: Batch) -> Any:
+    row = Logits(a, b)
+    return a.exact(b.g) * row.s * deviation.deviation(row, b.tangent())
+
+
+def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
+    return deviation.textbook_scaled(a, b, b.tangent()) * a.exact(b.g)
+
+
+def settle_hvp(b: Batch) -> Settled:
+    return deviation.settle_scaled(
+        b, b.tangent(), lambda r: Fraction(float(b.g[r, 0])), b.g[:, 0] == 0
+    )
+
+
+def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), a.exact(b.g))
+
+
 OP = Op(
     name="logsumexp",
     inputs=("x",),
@@ -81,5 +136,7 @@ OP = Op(
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
         ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
+        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, excess_jvp),
+        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, excess_hvp),
     },
 )

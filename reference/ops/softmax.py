@@ -1,13 +1,13 @@
 """softmax: s_i = exp(x_i) / sum_j exp(x_j).
 
-vjp to x, cotangent g: s_i (g_i - <s, g>).
+vjp to x, cotangent g: s_i (g_i - <s, g>); jvp: the same of the tangent v. Both without cancellation
+by :mod:`reference.ops.deviation`.
 
-Cancellation-free: with the first maximum's cotangent subtracted from all others,
-g_i - <s, g> = (g_i - g_top) - sum_j s_j (g_j - g_top); what still cancels there cancels in the
-mathematics, and the oracle raises its precision for it.
+hvp, g and v together: s_i [(g_i - <s, g>)(v_i - <s, v>) - <s, (g - <s, g>)(v - <s, v>)>], see
+:mod:`reference.ops.curvature`.
 
 Exact: all kept logits equal gives 1/k, and (g_i - mean g) / k. With two or more distinct logits the
-value is transcendental, and the vjp is so or 0 (:func:`reference.ops.base.zero_products`).
+value is transcendental, and the derivatives are so or 0.
 """
 
 from __future__ import annotations
@@ -18,34 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arithmetic.base import F64
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from . import base
-from .base import NAN, UNDEFINED, ZERO, Batch, Logits, Map, Op, Settled, Textbook
-
-
-def settle_limits(b: Batch) -> Settled:
-    """Rows that no formula covers, with +inf entries left to the caller's rule.
-
-    NaN anywhere: NaN row. No finite entry and no +inf: undefined. -inf: 0.
-    """
-    out = Settled.formula(b.x.shape)
-    out.codes[(b.x == -np.inf)] = ZERO
-    out.codes[b.infinities > 0] = ZERO
-    out.codes[(b.infinities > 1)[:, None] & (b.x == np.inf)] = UNDEFINED
-    out.codes[(b.count == 0) & (b.infinities == 0)] = UNDEFINED
-    out.codes[b.has_nan] = NAN
-    if b.n == 1:
-        out.codes[np.isinf(b.x)] = UNDEFINED
-    return out
-
-
-def one_infinity(b: Batch) -> list[tuple[int, int]]:
-    """(row, index) of the +inf entry of rows of two or more with exactly one, and no NaN."""
-    if b.n < 2:
-        return []
-    rows = np.flatnonzero((b.infinities == 1) & ~b.has_nan)
-    return [(int(r), int(np.flatnonzero(b.x[r] == np.inf)[0])) for r in rows]
-
+from . import base, curvature, deviation
+from .base import Batch, Logits, Map, Op, Settled, Textbook
+from .limits import one_infinity, settle_limits
 
 # ---------------------------------------------------------------- value
 
@@ -87,61 +64,78 @@ def define_vjp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
 
 
 def formula_vjp(a: Any, b: Batch) -> Any:
-    row = Logits(a, b)
-    c = a.difference(b.g, (b.g * b.top).sum(axis=1, keepdims=True))
-    return row.s * (c - a.sum(row.s * c))
+    return _scaled(a, b, b.g)
 
 
 def textbook_vjp(a: BoundArithmetic, b: Batch) -> Bound:
-    s, g = Textbook(a, b).s, a.exact(b.g)
-    return s * (g - a.sum(s * g))
+    return deviation.textbook_scaled(a, b, b.g)
 
 
 def settle_vjp(b: Batch) -> Settled:
-    out = settle_limits(b)
-    for r in np.flatnonzero(b.regular).tolist():
-        kept = np.flatnonzero(b.kept[r])
-        g = b.g[r][kept]
-        if b.equal[r]:
-            k = int(b.count[r])
-            mean = base.fraction_total(g) / k
-            base.settle_linear(out, r, kept, b.g[r], Fraction(1, k), -mean / k)
-        else:
-            out.codes[r, kept[base.zero_products(b.x[r][kept], g)]] = ZERO
-    return out
+    return deviation.settle_scaled(b, b.g)
 
 
 def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    """S^2 (r_i - b) = e_i A - b S^2, A = sum_j e_j (g_i - g_j), where S = k + t and e_top = 1.
+    return deviation.excess_of_scaled(a, b, i, boundary, b.g)
 
-    Groups of equal logits have exact coefficients. At the top, the terms that are linear in e are
-    collected: (k g_i - G - b k^2) + sum_groups e (c - 2 b k n) - b t^2, c = n g_i - (group's G).
-    At b = 0 the sign is A's.
-    """
-    kept = b.kept[0]
-    keys, group = np.unique(b.x[0, kept], return_inverse=True)
-    g, own = b.g[0, kept], a.exact(b.g[:, i : i + 1])
-    coefficients, powers, sizes = [], [], []
-    for n, key in enumerate(keys):
-        members = g[group == n]
-        size = a.exact(np.full((1, 1), float(members.size)))
-        coefficients.append(size * own - a.total(members[None, :]))
-        powers.append(a.exp(a.difference(np.full((1, 1), key), b.m)))
-        sizes.append(size)
-    k, c = sizes.pop(), coefficients.pop()
-    tail = Logits(a, b).zero
-    t = tail
-    at_top = b.x[0, i] == b.m[0, 0]
-    shift = boundary * k + boundary * k if at_top else tail
-    for size, coefficient, power in zip(sizes, coefficients, powers, strict=False):
-        tail = tail + power * (coefficient - shift * size)
-        t = t + power * size
-    if at_top:
-        return c - boundary * k * k + (tail - boundary * t * t)
-    own_power = a.exp(a.difference(b.x[:, i : i + 1], b.m))
-    if boundary.mid[0, 0][1] == 0:
-        return c + tail
-    return own_power * (c + tail) - boundary * (k + t) * (k + t)
+
+def _scaled(a: Any, b: Batch, v: F64) -> Any:
+    row = Logits(a, b)
+    return row.s * deviation.deviation(row, v)
+
+
+# ---------------------------------------------------------------- jvp: the same map
+
+
+def define_jvp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    return define_vjp(mp, {"x": row["x"], "g": row["v_x"]})
+
+
+def formula_jvp(a: Any, b: Batch) -> Any:
+    return _scaled(a, b, b.tangent())
+
+
+def textbook_jvp(a: BoundArithmetic, b: Batch) -> Bound:
+    return deviation.textbook_scaled(a, b, b.tangent())
+
+
+def settle_jvp(b: Batch) -> Settled:
+    return deviation.settle_scaled(b, b.tangent())
+
+
+def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent())
+
+
+# ---------------------------------------------------------------- hvp
+
+
+def define_hvp(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    s, g, v = define(mp, row), base.mpf_row(mp, row["g"]), base.mpf_row(mp, row["v_x"])
+    c, w = (deviation.spread(mp, s, u) for u in (g, v))
+    products = [p * q for p, q in zip(c, w, strict=True)]
+    return [p * q for p, q in zip(s, deviation.spread(mp, s, products), strict=True)]
+
+
+def formula_hvp(a: Any, b: Batch) -> Any:
+    row = Logits(a, b)
+    c, w = (deviation.deviation(row, u) for u in (b.g, b.tangent()))
+    return row.s * deviation.centred(row, c * w)
+
+
+def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
+    """The derivative of s a, a = g - sum(s g), by the product rule: ds a - s sum(ds g)."""
+    row = Textbook(a, b)
+    ds = deviation.textbook_scaled(a, b, b.tangent())
+    return ds * deviation.textbook_deviation(row, b.g) - row.s * a.sum(ds * a.exact(b.g))
+
+
+def settle_hvp(b: Batch) -> Settled:
+    return curvature.settle(b, curvature.of_floats(b.g), b.tangent())
+
+
+def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    return curvature.excess(a, b, i, boundary, curvature.of_floats(b.g), b.tangent())
 
 
 OP = Op(
@@ -152,5 +146,7 @@ OP = Op(
     maps={
         ("value", "-"): Map(define, formula, textbook, settle, excess),
         ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
+        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, excess_jvp),
+        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, excess_hvp),
     },
 )

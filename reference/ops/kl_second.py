@@ -1,0 +1,285 @@
+"""Forward and second derivatives of kl_divergence.
+
+With s = s(x), c = delta - <s, delta> of delta = x - y, w = v_x - <s, v_x>:
+
+    jvp to x    <s, c w>
+    jvp to y    <s(y) - s, v_y>, taken of v_y - r
+    hvp x.x     g s_i [w_i (1 + c_i) - <s, c w>]
+    hvp x.y     -g s_i (v_y - <s, v_y>)_i
+    hvp y.x     -g s_i w_i
+    hvp y.y     g s(y)_i (v_y - <s(y), v_y>)_i
+
+Exact, with two or more distinct logits: jvp to x where (S R - P V) / S^2 is rational coefficient by
+coefficient, P = sum e delta, V = sum e v, R = sum e delta v; it is the covariance of the largest
+logits then. jvp to y where V(y) S(x) - V(x) S(y) = q S(x) S(y). hvp x.x: see
+:mod:`reference.ops.curvature`; the other blocks: :mod:`reference.ops.deviation`.
+
+Limits: jvp to x and hvp x.x are undefined where y is infinite at one of two or more classes with
+s_i > 0. The other derivatives are judged where both rows are regular (or one-hot by one +inf).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from operator import mul
+from typing import Any
+
+import numpy as np
+
+from ..arithmetic.base import F64, Mask
+from ..arithmetic.bounds import Bound, BoundArithmetic
+from . import base, curvature, deviation, expectation
+from .base import NAN, UNDEFINED, ZERO, Batch, Logits, Map, Settled, Textbook
+from .cross_entropy import cotangent
+from .curvature import Covariance
+from .deviation import shifted, spread
+from .exponential import (
+    PRIME,
+    PRODUCTS,
+    ExpSum,
+    approximately_zero,
+    common_mean,
+    exact,
+    residue,
+    side,
+)
+from .kl_gradients import (
+    cotangent_of,
+    delta_of,
+    refuse_beyond_both,
+    softmaxes,
+    textbook_delta,
+    unless_both,
+)
+from .pairs import Pair, PairRow
+from .softmax import define as softmax
+
+# ---------------------------------------------------------------- jvp to x
+
+
+def define_jvp_x(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    s, v = softmax(mp, row), base.mpf_row(mp, row["v_x"])
+    c = spread(mp, s, delta_of(mp, row))
+    return [mp.fsum(p * q * u for p, q, u in zip(s, c, v, strict=True))]
+
+
+def formula_jvp_x(a: Any, b: Batch) -> Any:
+    row = PairRow(a, Pair(b))
+    return a.sum(row.x.s * row.c * deviation.deviation(row.x, b.tangent()))
+
+
+def textbook_jvp_x(a: BoundArithmetic, b: Batch) -> Bound:
+    row, delta = textbook_delta(a, Pair(b))
+    return expectation.textbook_tangent(row, delta, b.tangent())
+
+
+def settle_jvp_x(b: Batch) -> Settled:
+    pair, v = Pair(b), b.tangent()
+    out = Settled.formula((b.rows, 1))
+    out.codes[~pair.x.regular] = UNDEFINED
+    suspects = _rational_suspects(pair, v)
+    for r in map(int, np.flatnonzero(pair.x.regular)):
+        kept = np.flatnonzero(pair.kept[r])
+        if len(kept) == 1:
+            out.codes[r, 0] = ZERO
+        elif pair.bad[r].any():
+            out.codes[r, 0] = UNDEFINED
+        elif np.ptp(v[r][kept]) == 0 or pair.delta.constant(r, kept):
+            out.codes[r, 0] = ZERO
+        elif suspects[r]:
+            value = Covariance.of(pair.x, pair.delta, v, r).rational()
+            if value is not None:
+                out.exact(r, 0, value)
+    out.codes[pair.nan] = NAN
+    return out
+
+
+def _rational_suspects(pair: Pair, v: F64) -> Mask:
+    """Rows whose covariance may be that of the largest logits, the only rational that it can be."""
+    delta = pair.delta.approximate
+    with np.errstate(all="ignore"):
+        largest = pair.kept & (pair.x.x == pair.x.m)
+        found = []
+        for weights in (shifted(pair.x)[0], largest / largest.sum(axis=1, keepdims=True)):
+            means = [(weights * u).sum(axis=1, keepdims=True) for u in (delta, v)]
+            product = (delta - means[0]) * (v - means[1])
+            found.append((weights * product).sum(axis=1))
+            size = [np.abs(u).max(axis=1, initial=0.0) for u in (delta, v)]
+        return approximately_zero(found[0] - found[1], size[0] * size[1])
+
+
+def excess_jvp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    pair = Pair(b)
+    return Covariance.of(pair.x, pair.delta, b.tangent()).excess(a, boundary, Fraction(1))
+
+
+# ---------------------------------------------------------------- jvp to y
+
+
+def define_jvp_y(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    v = base.mpf_row(mp, row["v_y"])
+    return [mp.fsum((q - p) * u for p, q, u in zip(*softmaxes(mp, row), v, strict=True))]
+
+
+def formula_jvp_y(a: Any, b: Batch) -> Any:
+    pair, v = Pair(b), b.tangent("y")
+    return a.sum(PairRow(a, pair).change * a.difference(v, deviation.anchor(pair.x, v)))
+
+
+def textbook_jvp_y(a: BoundArithmetic, b: Batch) -> Bound:
+    """-sum(s(x) (v - sum(s(y) v)))."""
+    pair = Pair(b)
+    u = deviation.textbook_deviation(Textbook(a, pair.y), b.tangent("y"))
+    return -a.sum(Textbook(a, pair.x).s * u)
+
+
+def settle_jvp_y(b: Batch) -> Settled:
+    pair, v = Pair(b), b.tangent("y")
+    out = unless_both(pair, 1)
+    for r in map(int, np.flatnonzero(pair.both)):
+        if pair.same(r) or np.ptp(v[r][pair.kept[r] | pair.y.kept[r]]) == 0:
+            out.codes[r, 0] = ZERO
+            continue
+        means = [common_mean(p.x[r][p.kept[r]], v[r][p.kept[r]]) for p in (pair.x, pair.y)]
+        if means[0] is not None and means[1] is not None:
+            out.exact(r, 0, means[1] - means[0])
+        elif _may_be_rational(pair, v, r):
+            value = _rational_difference(pair, v, r)
+            if value is not None:
+                out.exact(r, 0, value)
+    return out
+
+
+def _rational_difference(pair: Pair, v: F64, r: int) -> Fraction | None:
+    """V(y) / S(y) - V(x) / S(x), if that is rational and products may be formed."""
+    values = exact(v[r])
+    x, y = pair.powers(r)
+    means = [values[p.largest].sum() / len(p.largest) for p in (x, y)]
+    sums = []
+    for p in (x, y):
+        e = p.residues()
+        sums += [sum(e), sum(map(mul, e, p.residues(values)))]
+    S_x, V_x, S_y, V_y = sums
+    q = residue(means[1] - means[0])
+    if (V_y * S_x - V_x * S_y - q * S_x * S_y) % PRIME or x.distinct * y.distinct > PRODUCTS:
+        return None
+    numerator, denominator = _quotient(pair, v, r)
+    return numerator.over(denominator)
+
+
+def _may_be_rational(pair: Pair, v: F64, r: int) -> bool:
+    """Is <s(y) - s(x), v> nearly what the largest logits of both rows alone would give?"""
+    gap, u = 0.0, v[r] / (np.abs(v[r]).max() or 1.0)
+    for sign, b in ((1, pair.y), (-1, pair.x)):
+        s = shifted(Batch({"x": b.x[r : r + 1]}))[0][0]
+        gap += sign * (float(s @ u) - float(u[b.kept[r] & (b.x[r] == b.m[r])].mean()))
+    return abs(gap) <= 1e-9
+
+
+def _quotient(pair: Pair, v: F64, r: int) -> tuple[ExpSum, ExpSum]:
+    """V(y) S(x) - V(x) S(y), and S(x) S(y)."""
+    x, y = pair.powers(r)
+    refuse_beyond_both(x, y)
+    values = exact(v[r])
+    return y.sum(values) * x.S - x.sum(values) * y.S, x.S * y.S
+
+
+def excess_jvp_y(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    numerator, denominator = _quotient(Pair(b), b.tangent("y"), 0)
+    return side(a, numerator, denominator, boundary)
+
+
+# ---------------------------------------------------------------- hvp x.x
+
+
+def define_hvp_xx(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+    s, v, g = softmax(mp, row), base.mpf_row(mp, row["v_x"]), cotangent(mp, row)
+    c, w = spread(mp, s, delta_of(mp, row)), spread(mp, s, v)
+    mean = mp.fsum(p * q * u for p, q, u in zip(s, c, v, strict=True))
+    return [g * p * (u * (1 + q) - mean) for p, q, u in zip(s, c, w, strict=True)]
+
+
+def formula_hvp_xx(a: Any, b: Batch) -> Any:
+    row = PairRow(a, Pair(b))
+    w = deviation.deviation(row.x, b.tangent())
+    return a.exact(b.g) * curvature.formula(row.x, row.c, w)
+
+
+def textbook_hvp_xx(a: BoundArithmetic, b: Batch) -> Bound:
+    row, delta = textbook_delta(a, Pair(b))
+    return a.exact(b.g) * expectation.textbook_second(row, delta, b.tangent())
+
+
+def settle_hvp_xx(b: Batch) -> Settled:
+    pair, zero = Pair(b), b.g[:, 0] == 0
+    out = curvature.settle(pair.x, pair.delta, b.tangent(), 1, lambda r: cotangent_of(b, r), zero)
+    tipped = pair.bad.any(axis=1) & (pair.x.count > 1) & pair.x.regular & ~zero
+    out.codes[tipped[:, None] & pair.kept] = UNDEFINED
+    out.codes[pair.nan] = NAN
+    return out
+
+
+def excess_hvp_xx(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+    pair = Pair(b)
+    return curvature.excess(a, pair.x, i, boundary, pair.delta, b.tangent(), 1, cotangent_of(b, 0))
+
+
+# ---------------------------------------------------------------- the blocks with y
+
+
+def _block(sign: int, of: str, tangent: str) -> Map:
+    """sign g s (v - <s, v>), s the softmax of ``of``."""
+
+    def logits(b: Batch) -> Batch:
+        pair = Pair(b)
+        return pair.x if of == "x" else pair.y
+
+    def define(mp: Any, row: Mapping[str, Any]) -> list[Any]:
+        s = softmax(mp, {"x": row[of]})
+        w = spread(mp, s, base.mpf_row(mp, row[f"v_{tangent}"]))
+        return [sign * cotangent(mp, row) * p * q for p, q in zip(s, w, strict=True)]
+
+    def formula(a: Any, b: Batch) -> Any:
+        row = Logits(a, logits(b))
+        return a.exact(sign * b.g) * row.s * deviation.deviation(row, b.tangent(tangent))
+
+    def textbook(a: BoundArithmetic, b: Batch) -> Bound:
+        """Through log_softmax(y), whose gradient is s(y) sum(s(x)) - s(x)."""
+        pair, v = Pair(b), b.tangent(tangent)
+        s, other = Textbook(a, pair.x), Textbook(a, pair.y)
+        if of == "y":
+            made = deviation.textbook_scaled(a, pair.y, v) * a.sum(s.s)
+        elif tangent == "x":
+            ds = deviation.textbook_scaled(a, pair.x, v)
+            made = other.s * a.sum(ds) - ds
+        else:
+            u = deviation.textbook_deviation(other, v)
+            made = -(s.s * (u - a.sum(s.s * u)))
+        return a.exact(b.g) * made
+
+    def settle(b: Batch) -> Settled:
+        pair, v = Pair(b), b.tangent(tangent)
+        out = deviation.settle_scaled(
+            logits(b), v, lambda r: sign * cotangent_of(b, r), np.asarray(b.g[:, 0] == 0)
+        )
+        out.codes[~pair.both] = UNDEFINED
+        return out
+
+    def excess(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+        factor, v = a.exact(sign * b.g), b.tangent(tangent)
+        return deviation.excess_of_scaled(a, logits(b), i, boundary, v, factor)
+
+    return Map(define, formula, textbook, settle, excess)
+
+
+MAPS = {
+    ("jvp", "x"): Map(define_jvp_x, formula_jvp_x, textbook_jvp_x, settle_jvp_x, excess_jvp_x),
+    ("jvp", "y"): Map(define_jvp_y, formula_jvp_y, textbook_jvp_y, settle_jvp_y, excess_jvp_y),
+    ("hvp", "x.x"): Map(
+        define_hvp_xx, formula_hvp_xx, textbook_hvp_xx, settle_hvp_xx, excess_hvp_xx
+    ),
+    ("hvp", "x.y"): _block(-1, "x", "y"),
+    ("hvp", "y.x"): _block(-1, "x", "x"),
+    ("hvp", "y.y"): _block(1, "y", "y"),
+}
