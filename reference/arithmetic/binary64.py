@@ -90,7 +90,7 @@ class Binary64(FloatArithmetic):
         return blocked(exponential_minus_one, *a)
 
     def _phi(self, a: Parts) -> Parts:
-        return blocked(dw.phi, a[0], np.zeros(()))[:1]
+        return blocked(_phi, a[0])
 
     def _log(self, a: Parts, k: Array | None) -> tuple[Parts, Mask]:
         high, confirmed = blocked(_log_scaled, a[0], np.zeros(()) if k is None else k)
@@ -137,6 +137,11 @@ def _exp_far(d: Array, tail: Array) -> tuple[Array, IntArray]:
     """Return (h, k) with e^(d + tail) = h 2^k within EXP: double-double, then rounded (u)."""
     h, _, k = dw.exp(d, tail + np.zeros_like(d))
     return h, k
+
+
+def _phi(d: Array) -> tuple[Array]:
+    """Double-double, then rounded; the second word in full, as the kernel picks elements of it."""
+    return (dw.phi(d, np.zeros_like(d))[0],)
 
 
 def _minus_one_near(d: Array) -> Array:
