@@ -116,6 +116,19 @@ def test_rows_that_nearly_agree_are_decided_without_mpmath(key: Any, k: int) -> 
     assert (refs.tier == 3).mean() <= 0.05
 
 
+def test_rows_as_long_as_a_block_of_the_kernels_are_evaluated() -> None:
+    rng = np.random.default_rng(2)
+    x = formats.nearest(FORMATS["float32"], rng.standard_normal((6, 1000)))
+    y = formats.nearest(FORMATS["float32"], x + 2.0**-6 * rng.standard_normal(x.shape))
+    for fmt in ("float32", "float64"):
+        refs = oracle.evaluate(*KL, {"x": x, "y": y}, FORMATS[fmt])
+        rows = [oracle.evaluate(*KL, {"x": x[[r]], "y": y[[r]]}, FORMATS[fmt]).rounded()
+                for r in range(len(x))]  # fmt: skip
+        assert refs.rounded().tolist() == np.concatenate(rows).tolist()
+        right, _ = arb_rows.rounded(KL, {"x": x[0], "y": y[0]}, fmt)
+        assert right[0] == refs.rounded()[0, 0]
+
+
 # ---------------------------------------------------------------- limits of the entropy
 
 
@@ -331,6 +344,16 @@ def test_far_away_logits_decide_as_near_ones_do(key: Any, far: float) -> None:
                 assert float(values[i]) == right, (row, i)
                 count += 1
     assert count > 8 or key in (H_X, KL_Y, KL_JY)
+
+
+def test_a_divergence_as_small_as_the_only_class_that_differs_is_decided() -> None:
+    # the mean of delta = 1, ..., 1 in float64 is not 1
+    x = np.array([3.844489812850952, 2.5289182662963867, -2.1395103931427, -3.4028234663852886e38,
+                  3.3951680660247803, -1.159590482711792, 2.5762710571289062])  # fmt: skip
+    for fmt in ("float32", "float64"):
+        refs = evaluate(KL, fmt, x=x, y=np.where(x > -9, x - 1, x), v=x)
+        assert refs.hi[0, 0] > 0
+        assert refs.rounded()[0, 0] == 0
 
 
 def test_the_largest_floats_are_decided() -> None:

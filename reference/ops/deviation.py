@@ -2,9 +2,10 @@
 
 Cancellation-free: for any number r, v_i - <s, v> = (v_i - r) - sum_j s_j (v_j - r). With r the
 tangent of a class that has half of the probability or more, the first maximum, the result there is
-a sum over the others, as small as they are; otherwise r is the mean rounded to float64, and both
-terms are as large as what sum_j s_j |v_i - v_j| says. What still cancels cancels in the
-mathematics, and the oracle raises its precision for it.
+a sum over the others, as small as they are; otherwise r is the tangent that is nearest to the mean,
+and both terms are as large as what sum_j s_j |v_i - v_j| says. Being one of the tangents, r leaves
+exactly 0 where all classes but some that are e^-1e30 have the same. What still cancels cancels in
+the mathematics, and the oracle raises its precision for it.
 
 Exact: v_i - <s, v> is rational if and only if the groups of equal logits have one common mean
 tangent, which is <s, v> then (:func:`reference.ops.exponential.common_mean`), and transcendental
@@ -21,6 +22,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
@@ -53,11 +55,28 @@ def shifted(b: Batch) -> tuple[F64, F64]:
 
 def anchor(b: Batch, v: F64) -> F64:
     """r of each row, (B, 1)."""
-    top = np.where(b.top, v, 0.0).sum(axis=1, keepdims=True)
+    return picked(v, anchor_index(b, v))
+
+
+def anchor_index(b: Batch, v: F64) -> NDArray[np.intp]:
+    """The class whose v is r, (B, 1): the first maximum, or the one nearest to the mean."""
+    if not b.n:
+        return np.zeros((b.rows, 0), np.intp)
+    top = np.argmax(b.top, axis=1)[:, None]
     s, largest = shifted(b)
+    start = picked(v, top)
     with np.errstate(all="ignore"):
-        mean = top + (s * (v - top)).sum(axis=1, keepdims=True)
-    return np.asarray(np.where((largest >= 0.5) | ~np.isfinite(mean), top, mean))
+        mean = start + (s * (v - start)).sum(axis=1, keepdims=True)
+        distance = np.where(b.kept & np.isfinite(mean), np.abs(v - mean), np.inf)
+    nearest = np.argmin(distance, axis=1)[:, None]
+    return np.asarray(np.where((largest >= 0.5) | ~np.isfinite(mean), top, nearest))
+
+
+def picked(values: F64, index: NDArray[np.intp]) -> F64:
+    """values[r, index[r]], (B, 1); 0 where there are no classes."""
+    if not index.shape[1]:
+        return np.zeros((len(values), 1))
+    return np.asarray(np.take_along_axis(values, index, axis=1))
 
 
 def centred(row: Logits, c: Any) -> Any:

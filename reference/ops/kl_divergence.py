@@ -41,13 +41,23 @@ def define(mp: Any, row: Mapping[str, Any]) -> list[Any]:
 
 
 def formula(a: Any, b: Batch) -> Any:
-    pair = Pair(b)
-    row = PairRow(a, pair)
-    near = a.log1p(row.A) + a.log1p(row.rho)
+    row = PairRow(a, Pair(b))
+    near = row.pair.near
+    if near.all():
+        return _below_one(row)
+    return a.where(near, _below_one(row), _above_one(row)) if near.any() else _above_one(row)
+
+
+def _below_one(row: PairRow) -> Any:
+    return row.a.log1p(row.A) + row.a.log1p(row.rho)
+
+
+def _above_one(row: PairRow) -> Any:
+    a, pair = row.a, row.pair
     start = np.where(pair.dominated, pair.top_y, pair.y.m)
     gaps = row.x.d - a.difference(pair.usable_y, start)
     rest = a.log1p(row.y.t) - a.log1p(row.x.t) + a.sum(row.x.s * gaps)
-    return a.where(pair.near, near, a.difference(pair.y.m, start) + rest)
+    return a.difference(pair.y.m, start) + rest
 
 
 def textbook(a: BoundArithmetic, b: Batch) -> Bound:
@@ -66,7 +76,7 @@ def settle(b: Batch) -> Settled:
     out.codes[gone, 0] = POS_INF
     out.codes[~pair.x.regular, 0] = UNDEFINED
     out.codes[pair.nan, 0] = NAN
-    for r in map(int, np.flatnonzero(pair.both & ~gone)):
+    for r in map(int, np.flatnonzero(pair.both & pair.alike & ~gone)):
         if pair.same(r):
             out.codes[r, 0] = ZERO
     return out

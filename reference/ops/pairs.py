@@ -23,7 +23,7 @@ import numpy as np
 from ..arithmetic.base import F64, Mask
 from .base import Batch, Logits
 from .curvature import Vectors
-from .deviation import shifted
+from .deviation import anchor_index, picked, shifted
 from .exponential import Powers, exact, step_of
 from .limits import one_infinity
 
@@ -80,12 +80,20 @@ class Pair:
         """Rows whose two softmaxes are defined."""
         return np.asarray(self.x.regular & self.y.regular & ~self.nan)
 
+    @cached_property
+    def alike(self) -> Mask:
+        """Rows for which float64 does not exclude that s(x) = s(y), (B,)."""
+        approximate = self.delta.approximate / 2
+        top = np.where(self.x.top, approximate, 0.0).sum(axis=1, keepdims=True)
+        inside = np.where(self.kept, approximate, top)
+        size = np.abs(inside).max(axis=1, initial=0.0)
+        near = np.ptp(inside, axis=1) <= 1e-9 * size if inside.shape[1] else size == 0
+        return np.asarray(near & (self.kept == self.y.kept).all(axis=1))
+
     def same(self, r: int) -> bool:
         """Is s(x) = s(y) in a row?"""
         kept = np.flatnonzero(self.kept[r])
-        if (self.kept[r] != self.y.kept[r]).any():
-            return False
-        return len(kept) < 2 or self.delta.constant(r, kept)
+        return bool(self.alike[r]) and (len(kept) < 2 or self.delta.constant(r, kept))
 
     def equal_entries(self, r: int) -> list[int]:
         """Where s(x)_i = s(y)_i > 0, for rows with two or more distinct logits.
@@ -132,13 +140,10 @@ class Pair:
 
     @cached_property
     def reference(self) -> tuple[F64, F64]:
-        """Two numbers whose difference is subtracted from all delta, (B, 1) each."""
-        s, _ = shifted(self.x)
-        with np.errstate(all="ignore"):
-            delta = self.x.finite_x - self.usable_y
-            mean = np.where(s > 0, s * delta, 0.0).sum(axis=1, keepdims=True)
-        top = self.dominated | ~np.isfinite(mean)
-        return np.where(top, self.x.m, mean), np.where(top, self.top_y, 0.0)
+        """x and y of the class whose delta is subtracted from all, (B, 1) each."""
+        x, y = self.x.finite_x, self.usable_y
+        index = anchor_index(self.x, self.delta.approximate)
+        return picked(x, index), picked(y, index)
 
 
 class PairRow:
@@ -188,6 +193,8 @@ class PairRow:
         rest = self.pair.near & self.pair.kept & ~gentle
         zero, s = self.x.zero, self.x.s
         small = s * a.phi(a.where(gentle, -c, zero))
+        if not rest.any():
+            return a.sum(small)
         power = a.exp(a.where(rest, self.x.d - c, zero)) / self.x.S
         large = power - s * (self.one - c)
         return a.sum(a.where(gentle, small, a.where(rest, large, zero)))
@@ -196,6 +203,8 @@ class PairRow:
     def rho(self) -> Any:
         """The part of s(y) outside K, relative to that inside, of near rows."""
         a, pair, zero = self.a, self.pair, self.x.zero
+        if (pair.kept | ~pair.y.kept).all():
+            return zero
         outside = a.sum(a.where(pair.kept, zero, self.y.e))
         inside = a.sum(a.where(pair.kept, self.y.e, zero))
         return a.where(pair.near, outside / a.where(pair.near, inside, self.one), zero)
@@ -203,7 +212,10 @@ class PairRow:
     @cached_property
     def change(self) -> Any:
         """s(y) - s(x)."""
-        a, grown = self.a, self.A + self.rho + self.A * self.rho
+        a = self.a
+        if not self._close.any():
+            return self.y.s - self.x.s
+        grown = self.A + self.rho + self.A * self.rho
         power = a.expm1(a.where(self._close, -self.c, self.x.zero))
         close = self.x.s * (power - grown) / (self.one + grown)
         return a.where(self._close, close, self.y.s - self.x.s)
