@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import against_arb
 import arb as base
 import mpmath
 import numpy as np
@@ -288,35 +289,27 @@ def covered(row: Mapping[str, Any]) -> bool:
     return True
 
 
-def disagreements(key: Key, inputs: Mapping[str, Any], fmt: Format) -> tuple[int, int, list[Any]]:
-    """(elements compared, left open by Arb, wrong ones) of a batch."""
-    refs = oracle.evaluate(*key, inputs, fmt)
-    values = refs.rounded()
-    compared, left_open, wrong = 0, 0, []
-    for r in range(values.shape[0]):
-        row = {name: a[r] for name, a in inputs.items()}
-        if not covered(row):
-            continue
-        results, candidates = rounded(key, row, fmt.name)
-        for i, (right, open_) in enumerate(zip(results, candidates, strict=True)):
-            got = float(values[r, i])
-            assert same(got, oracle.round_element(refs, r, i))
-            if refs.undefined[r, i]:
-                continue
-            compared += 1
-            left_open += right is None and open_ is not None
-            if right is not None:
-                fits = same(got, right)
-            else:
-                # without candidates: infinite, or 0 at a logit of -inf
-                fits = any(same(got, v) for v in open_) if open_ else math.isinf(got) or got == 0
-            if not fits:
-                wrong.append((row, i, got, right, open_))
-    return compared, left_open, wrong
+def disagreements(key: Key, inputs: Mapping[str, Any], fmt: Format) -> against_arb.Comparison:
+    """Compare a batch; without candidates a result is infinite, or 0 at a logit of -inf."""
+    return against_arb.disagreements(
+        key,
+        inputs,
+        fmt,
+        rounded=lambda row: rounded(key, row, fmt.name),
+        covered=covered,
+        limits=lambda got: math.isinf(got) or got == 0,
+    )
 
 
-def same(a: float, b: float) -> bool:
-    return a == b or (math.isnan(a) and math.isnan(b))
+def over_families(
+    key: Key, fmt: Format, lengths: Mapping[int, int], rng: np.random.Generator
+) -> against_arb.Comparison:
+    """Compare rows of every family: ``lengths`` says how many of which length."""
+    return against_arb.total(
+        disagreements(key, complete(key, family_rows(family, fmt, n, 5, count), fmt, rng), fmt)
+        for family in cases.FAMILIES
+        for n, count in lengths.items()
+    )
 
 
 def close(refs: oracle.References, r: int, i: int, truth: Any) -> bool:

@@ -16,8 +16,9 @@ import emulated_rows
 import mpmath
 import numpy as np
 import pytest
+from against_arb import same
 
-from reference import bounds, cases, formats, ops, oracle
+from reference import bounds, formats, ops, oracle
 from reference.formats import FORMATS
 from reference.ops.base import Batch
 from reference.ops.pairs import Pair
@@ -54,13 +55,9 @@ def zeros(refs: oracle.References) -> list[int]:
 def test_every_family_is_rounded_as_arb_rounds_it(key: Any, format_name: str) -> None:
     fmt = FORMATS[format_name]
     rng = np.random.default_rng([5, fmt.precision, fmt.emax])
-    compared = left_open = 0
-    for family in cases.FAMILIES:
-        for n, rows in LENGTHS.items():
-            x = arb_rows.family_rows(family, fmt, n, 5, rows * SCALE)
-            found = arb_rows.disagreements(key, arb_rows.complete(key, x, fmt, rng), fmt)
-            assert found[2] == [], (family, n)
-            compared, left_open = compared + found[0], left_open + found[1]
+    lengths = {n: rows * SCALE for n, rows in LENGTHS.items()}
+    compared, left_open, wrong = arb_rows.over_families(key, fmt, lengths, rng)
+    assert wrong == []
     assert compared > 100
     assert left_open <= 0.02 * compared
 
@@ -151,7 +148,7 @@ def agree(refs: oracle.References, expected: Any, where: Any) -> None:
     for i, right in enumerate(expected):
         assert bool(refs.undefined[0, i]) == (right == ANY), (where, i)
         got = float(refs.rounded()[0, i])
-        assert right == ANY or arb_rows.same(got, float(right)), (where, i, got, right)
+        assert right == ANY or same(got, float(right)), (where, i, got, right)
 
 
 def test_an_entry_at_minus_infinity_is_as_if_absent() -> None:
