@@ -3,11 +3,14 @@
 Each tier evaluates the formula once and keeps the elements that its balls decide: both ends round
 to the same value of the format, the sign and the binade of the exact value are certain, and the
 ball is narrower than 2^-20 ulp. The rest goes on to the next tier.
+
+Most batches are balls with a relative radius only, far from the ends of every range involved; they
+are decided on the bits of float64, in pieces that stay in cache (``_near_ends``, ``_near_words``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import formats
-from .arithmetic._ball import NONNEGATIVE, NONPOSITIVE, FloatBall
+from .arithmetic._ball import NONNEGATIVE, NONPOSITIVE, UP, FloatBall
+from .arithmetic._eft import blocked
 from .arithmetic.binary64 import Binary64
 from .arithmetic.doubledouble import DoubleDouble
 from .formats import F64, I64, Format
@@ -24,10 +28,8 @@ from .references import FAR, TIGHT
 
 Mask = NDArray[np.bool_]
 Interval = tuple[F64, F64]
-Block = NDArray[np.intp] | slice
 
 _TINY = 5e-324
-_BLOCK = 1 << 17  # elements evaluated at a time: what bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,48 +47,102 @@ class Decided:
         return self.mask, self.hi, self.lo, self.exponent
 
 
-def evaluate(
-    map_: Map,
-    inputs: Mapping[str, NDArray[Any]],
-    rows: NDArray[np.intp],
-    fmt: Format,
-    arithmetic: Binary64 | DoubleDouble,
-) -> Iterator[tuple[Block, Decided]]:
-    """Evaluate the given rows in blocks; yields row numbers with what was decided of them."""
-    n = max(1, np.shape(inputs["x"])[1])
-    step = max(1, _BLOCK // n)
-    for start in range(0, len(rows), step):
-        block = _slice(rows[start : start + step])
-        part = Batch({name: np.asarray(a)[block] for name, a in inputs.items()})
-        ball: FloatBall = map_.formula(arithmetic, part)
-        found = decide(ball, fmt)
-        if map_.between is not None and not found.mask.all():
-            _once_more(map_.between, part, ball, found, fmt)
-        yield block, found
-
-
-def _slice(rows: NDArray[np.intp]) -> Block:
-    """Adjacent rows as a slice, which NumPy needs not copy."""
-    first, last = int(rows[0]), int(rows[-1])
-    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
+def attempt(map_: Map, batch: Batch, fmt: Format, arithmetic: Binary64 | DoubleDouble) -> Decided:
+    """Evaluate the rows of a batch once, and say what that decides."""
+    ball: FloatBall = map_.formula(arithmetic, batch)
+    found = decide(ball, fmt)
+    if map_.between is not None and not found.mask.all():
+        _once_more(map_.between, batch, ball, found, fmt)
+    return found
 
 
 def _once_more(
-    between: Callable[[Batch], Interval], part: Batch, ball: FloatBall, found: Decided, fmt: Format
+    between: Callable[[Batch], Interval], batch: Batch, ball: FloatBall, found: Decided, fmt: Format
 ) -> None:
     """Try the rows that a ball leaves open with what is known about their results."""
     rows = np.flatnonzero(~found.mask.all(axis=1))
-    rest = Batch({name: np.asarray(a)[rows] for name, a in part.inputs.items()})
-    again = decide(ball[rows], fmt, between(rest))
+    again = decide(ball[rows], fmt, between(batch.take(rows)))
     for old, new in zip(found.arrays, again.arrays, strict=True):
         old[rows] = new
 
 
 def decide(ball: FloatBall, fmt: Format, between: Interval | None = None) -> Decided:
     """What a ball, and the numbers strictly between which its values lie, decide for a format."""
-    narrow = len(ball.parts) == 1 or fmt.precision <= 24
-    by = _by_ends if narrow and fmt.precision <= 24 else _by_words
-    return by(ball, fmt, between)
+    by_words = fmt.precision > 24
+    if between is None and ball.absolute is None and ball.exponent is None:
+        near = _near_words if by_words else _near_ends
+        found = near(ball, fmt)
+        if found is not None:
+            return found
+    return (_by_words if by_words else _by_ends)(ball, fmt, between)
+
+
+# ---------------------------------------------------------------- on the bits of float64
+
+_MANTISSA = (1 << 52) - 1
+_HALF = 1022 << 52  # the exponent field of [1/2, 1)
+
+
+def _near_ends(ball: FloatBall, fmt: Format) -> Decided | None:
+    """Formats of at most 24 bits, one word; None where the ball is not what this is for."""
+    reach = (ball.relative + 2.0**-51) * UP  # the rounding of the ends included
+    # The ball is 2 reach |mid| wide and |mid| < 2^(e + 1), an ulp is at least 2^(e - p + 1).
+    tight = reach <= 2.0 ** (-fmt.precision - 1 - TIGHT)
+    if len(ball.parts) > 1 or not tight or ball.low < -900 or ball.high > fmt.emax:
+        return None
+    dropped, emin = 53 - fmt.precision, fmt.emin + 1023
+
+    def kernel(mid: F64) -> tuple[NDArray[Any], ...]:
+        spread = np.abs(mid) * reach
+        lower, upper = (mid - spread).view(np.int64), (mid + spread).view(np.int64)
+        one_binade = ((lower ^ upper) >> 52) == 0
+        field = (lower >> 52) & 0x7FF
+        if fmt.name == "float32":
+            # NumPy's cast is correct, and faster than integers.
+            ends = [end.view(np.float64).astype(np.float32) for end in (lower, upper)]
+            same = ends[0] == ends[1]
+        else:
+            # Half of the last place that is kept is added, and what lies below is cut off: RN but
+            # for ties, which go up. No result is one, so neither end may be.
+            shift = np.minimum(dropped + np.maximum(emin - field, 0), 60)
+            half = np.int64(1) << (shift - 1)
+            ends = [(end & _MANTISSA) + ((1 << 52) + half) for end in (lower, upper)]
+            same = (ends[0] >> shift) == (ends[1] >> shift)
+            for end in ends:
+                same &= (end & (2 * half - 1)) != 0
+        bits = mid.view(np.int64)
+        hi = ((bits & ~(0x7FF << 52)) | _HALF).view(np.float64)
+        return one_binade & same & (field != 0), hi, field - 1022
+
+    with np.errstate(all="ignore"):  # subnormal ends in a cast
+        mask, hi, exponent = blocked(kernel, ball.mid)
+    return Decided(mask, hi, np.zeros(ball.shape), exponent)
+
+
+def _near_words(ball: FloatBall, fmt: Format) -> Decided | None:
+    """float64 by two words; None where the ball is not what this is for."""
+    radius = (ball.relative + 2.0**-1000) * UP  # of |hi| < 1
+    # An ulp of [1/2, 1) is 2^-p.
+    tight = radius <= 2.0 ** (-fmt.precision - TIGHT)
+    if len(ball.parts) < 2 or not tight or ball.low < -900 or ball.high > 900:
+        return None
+
+    def kernel(high: F64, low: F64) -> tuple[NDArray[Any], ...]:
+        total, rest = _normalised(high, low)
+        bits = total.view(np.int64)
+        field = (bits >> 52) & 0x7FF
+        hi = ((bits & ~(0x7FF << 52)) | _HALF).view(np.float64)
+        lo = rest * ((2045 - field) << 52).view(np.float64)
+        size, at_power = np.abs(lo), (bits & _MANTISSA) == 0
+        # Below a power of two the grid is twice as fine, and another binade begins.
+        mask = size + radius < np.where(at_power, 2.0**-55, 2.0**-54)
+        mask &= (size > radius) | ~at_power
+        return mask & (field != 0), hi, lo, field - 1022
+
+    return Decided(*blocked(kernel, *ball.parts))
+
+
+# ---------------------------------------------------------------- whatever the ball
 
 
 def _by_ends(ball: FloatBall, fmt: Format, between: Interval | None) -> Decided:

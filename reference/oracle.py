@@ -1,16 +1,18 @@
 """The oracle: the exact answer of every element, enclosed tightly enough to decide every bit.
 
-:func:`evaluate` settles what needs no evaluation (rational results, limits at infinity), evaluates
-the op's cancellation-free formula in ball arithmetic, and doubles the precision of the elements
-that are not decided yet. An element is decided for a format when both ends of its ball round to
-the same value of the format and the ball is narrower than 2^-20 ulp (1e-6 ulp).
+:func:`evaluate` goes through a batch in blocks of rows. What needs no evaluation (rational results,
+limits at infinity) is settled first. Then the op's cancellation-free formula is evaluated in ball
+arithmetic, in one float64 word, in two (:mod:`reference.fast`), and in mpmath at a precision that
+doubles (:mod:`reference.escalation`), each for the elements that are still open. An element is
+decided for a format when both ends of its ball round to the same value of the format, its sign and
+binade are certain, and the ball is narrower than 2^-20 ulp (1e-6 ulp).
 
-Precision starts at p + ceil(log2 n) + 40 bits. It ends: results that are not rational are
+mpmath starts at p + ceil(log2 n) + 40 bits. It ends: results that are not rational are
 transcendental (Lindemann and Weierstrass; see each op), hence never on a rounding boundary. They
 can come exponentially close to one, though: two equal logits beside one that is 1e6 lower. From
-``_SIGN_BITS`` on, an element whose ball holds a boundary is decided by the sign of an expression
-whose rational part is exact (``excess`` of :class:`reference.ops.base.Map`). The cap is there for
-what these arguments do not cover and raises :class:`Undecided` instead of guessing.
+2048 bits on, an element whose ball holds a boundary is decided by the sign of an expression whose
+rational part is exact (``excess`` of :class:`reference.ops.base.Map`). The cap is there for what
+these arguments do not cover and raises :class:`Undecided` instead of guessing.
 """
 
 from __future__ import annotations
@@ -29,9 +31,21 @@ from .arithmetic.binary64 import Binary64
 from .arithmetic.doubledouble import DoubleDouble
 from .arithmetic.multiprecision import Ball, Multiprecision, TooWide
 from .escalation import attempt
-from .fast import Block, Decided
+from .fast import Decided
 from .formats import Format
-from .ops.base import EXACT, FORMULA, NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Map, Settled
+from .ops.base import (
+    EXACT,
+    FORMULA,
+    NAN,
+    NEG_INF,
+    POS_INF,
+    UNDEFINED,
+    ZERO,
+    Batch,
+    Map,
+    Settled,
+    over_rows,
+)
 from .references import (
     BINARY64,
     DOUBLE_DOUBLE,
@@ -58,6 +72,9 @@ __all__ = [
 
 MAX_BITS = 1 << 14
 """Where escalation stops and :class:`Undecided` is raised."""
+
+_BLOCK = 1 << 16
+"""Elements evaluated at a time: what bounds the memory."""
 
 
 class Undecided(ArithmeticError):
@@ -110,23 +127,53 @@ def evaluate(
     check_subnormals()
     definition = ops.get(op)
     map_ = definition.maps[derivative, argument]
-    batch = Batch(definition.rows_of(inputs))
+    rows = definition.rows_of(inputs)
+    count, n = np.shape(rows["x"])
+    step = max(1, _BLOCK // max(1, n))
+    out: References | None = None
+    for start in range(0, max(1, count), step):
+        block = slice(start, start + step)
+        batch = Batch({name: np.asarray(a)[block] for name, a in rows.items()})
+        try:
+            part = _block(map_, batch, fmt, max_bits)
+        except Undecided as error:
+            raise Undecided(f"{op} {derivative} {argument}: {error}") from None
+        if count <= step:
+            out = part
+            break
+        if out is None:
+            out = _empty((count, part.shape[1]), fmt)
+        out.rows(block).assign(part)
+    assert out is not None
+    return out.reshaped(np.shape(inputs["x"])) if definition.elementwise else out
+
+
+def _empty(shape: tuple[int, int], fmt: Format) -> References:
+    """Room for references."""
+    hi, lo, exponent = np.empty(shape), np.empty(shape), np.empty(shape, np.int64)
+    return References(hi, lo, exponent, np.empty(shape, np.uint8), np.empty(shape, np.uint8), fmt)
+
+
+def _block(map_: Map, batch: Batch, fmt: Format, max_bits: int) -> References:
+    """The exact answers of one block: what is settled, then tier by tier what is still open."""
     out = _Output(map_.settle(batch), fmt)
     for tier, arithmetic in _vector_tiers(fmt):
-        for block, found in fast.evaluate(map_, batch.inputs, out.open_rows(), fmt, arithmetic):
-            out.take_block(block, found, tier)
+        rows = out.open_rows()
+        if rows.size == batch.rows:
+            out.take_rows(slice(None), fast.attempt(map_, batch, fmt, arithmetic), tier)
+        elif rows.size:
+            out.take_rows(rows, fast.attempt(map_, batch.take(rows), fmt, arithmetic), tier)
     bits = fmt.precision + max(1, batch.n).bit_length() + 40
     while (rows := out.open_rows()).size:
         if bits > max_bits:
             raise Undecided(
-                f"{op} {derivative} {argument}: {rows.size} rows undecided at {max_bits} bits "
-                f"for {fmt.name}; first x = {[float(v).hex() for v in batch.x[rows[0], :8]]}"
+                f"{rows.size} rows undecided at {max_bits} bits for {fmt.name}; "
+                f"first x = {[float(v).hex() for v in batch.x[rows[0], :8]]}"
             )
         for index, parts in attempt(map_, batch, rows, out.open, bits, fmt).items():
             out.take(index, parts)
         bits *= 2
-    refs = out.references()
-    return refs.reshaped(np.shape(inputs["x"])) if definition.elementwise else refs
+    return out.references()
 
 
 def _vector_tiers(fmt: Format) -> list[tuple[int, Binary64 | DoubleDouble]]:
@@ -136,16 +183,17 @@ def _vector_tiers(fmt: Format) -> list[tuple[int, Binary64 | DoubleDouble]]:
 
 
 class _Output:
-    """Collects decided elements; what is ``open`` still needs a tier."""
+    """Collects decided elements of a block; what is ``open`` still needs a tier."""
 
     def __init__(self, settled: Settled, fmt: Format) -> None:
+        shape = settled.codes.shape
         self.format = fmt
         self.codes = settled.codes
         self.open: NDArray[np.bool_] = np.asarray(self.codes == FORMULA)
-        self.hi = np.zeros(self.codes.shape)
-        self.lo = np.zeros(self.codes.shape)
-        self.exponent = np.zeros(self.codes.shape, np.int64)
-        self.tier = np.full(self.codes.shape, SETTLED, np.uint8)
+        self.hi = np.zeros(shape)
+        self.lo = np.zeros(shape)
+        self.exponent = np.zeros(shape, np.int64)
+        self.tier = np.full(shape, SETTLED, np.uint8)
         if settled.words is not None:
             exact = self.codes == EXACT
             for array, word in zip((self.hi, self.lo, self.exponent), settled.words, strict=True):
@@ -156,17 +204,20 @@ class _Output:
 
     def open_rows(self) -> NDArray[np.intp]:
         """Rows with an open element."""
-        return np.flatnonzero(self.open.any(axis=1))
+        return np.flatnonzero(over_rows(np.logical_or, self.open))
 
-    def take_block(self, rows: Block, found: Decided, tier: int) -> None:
+    def take_rows(self, rows: NDArray[np.intp] | slice, found: Decided, tier: int) -> None:
         """Store what a vectorised tier decided of some rows."""
         mask = found.mask & self.open[rows]
-        every = bool(mask.all())
+        if isinstance(rows, slice) and mask.all():
+            self.hi, self.lo, self.exponent = found.hi, found.lo, found.exponent
+            self.tier[:], self.open[:] = tier, False
+            return
         for array, values in (
             (self.hi, found.hi), (self.lo, found.lo), (self.exponent, found.exponent),
             (self.tier, np.full(mask.shape, tier, np.uint8)),
         ):  # fmt: skip
-            array[rows] = values if every else np.where(mask, values, array[rows])
+            array[rows] = np.where(mask, values, array[rows])
         self.open[rows] &= ~mask
 
     def take(self, index: tuple[int, int], parts: Parts) -> None:

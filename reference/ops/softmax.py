@@ -43,8 +43,10 @@ def textbook(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle(b: Batch) -> Settled:
     out = settle_limits(b)
-    for row, i in np.argwhere(b.equal[:, None] & b.kept).tolist():
-        out.exact(row, i, Fraction(1, int(b.count[row])))
+    for row in np.flatnonzero(b.equal).tolist():
+        value = Fraction(1, int(b.count[row]))
+        for i in np.flatnonzero(b.kept[row]).tolist():
+            out.exact(row, i, value)
     for r, k in one_infinity(b):
         out.exact(r, k, Fraction(1))
     return out
