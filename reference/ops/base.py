@@ -370,11 +370,25 @@ def linear_excess(a: Any, b: Batch, i: int, w: Any, v: Any) -> Any:
     return k * w + (rest - row.e[:, i : i + 1] * v)
 
 
-def exact_totals(values: F64) -> tuple[F64, Mask]:
-    """Correctly rounded row sums (:func:`math.fsum`), and where they are the exact sums."""
-    totals = np.array([math.fsum(row) for row in values])
-    rest = np.array([math.fsum([*row, -s]) for row, s in zip(values, totals, strict=True)])
-    return totals, rest == 0
+def sums_to_zero(values: F64) -> Mask:
+    """Rows whose exact sum is 0, of finite values (B, n).
+
+    :func:`math.fsum` rounds correctly, so it is 0 for a sum of 0 only; it is asked where the sum
+    in float64 does not exclude that.
+    """
+    with np.errstate(all="ignore"):
+        size = np.abs(values).sum(axis=1)
+        zero: Mask = ~(np.abs(values.sum(axis=1)) > 1e-9 * size)
+    for r in np.flatnonzero(zero & ~(size == 0)).tolist():
+        zero[r] = _exact_sum_is_zero(values[r].tolist())
+    return zero
+
+
+def _exact_sum_is_zero(values: list[float]) -> bool:
+    try:
+        return math.fsum(values) == 0
+    except OverflowError:  # of an intermediate sum
+        return fraction_total(np.array(values)) == 0
 
 
 def fraction_total(values: F64) -> Fraction:

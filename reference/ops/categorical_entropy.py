@@ -133,7 +133,7 @@ def textbook_jvp(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle_jvp(b: Batch) -> Settled:
     out, v = _settle_per_row(b), b.tangent()
-    for r in map(int, np.flatnonzero(b.regular)):
+    for r in map(int, np.flatnonzero(b.regular & (b.equal | deviation.may_share_mean(b, v)))):
         kept = b.kept[r]
         if b.equal[r] or common_mean(b.x[r][kept], v[r][kept]) is not None:
             out.codes[r, 0] = ZERO

@@ -75,10 +75,12 @@ def settle(b: Batch) -> Settled:
     out = Settled.formula((b.rows, 1))
     logs = log_softmax.settle(b).codes
     weighted = b.target != 0
-    totals, exact = base.exact_totals(finite(b.target))
-    for r in map(int, np.flatnonzero(np.isfinite(b.target).all(axis=1))):
+    vanishes = base.sums_to_zero(finite(b.target))
+    rows = np.isfinite(b.target).all(axis=1)
+    ordinary = (b.count == b.n) & (b.count > 1) & weighted.any(axis=1) & ~vanishes
+    for r in map(int, np.flatnonzero(rows & ~ordinary)):
         if b.kept[r].all() or (b.regular[r] and _plain(b, r) and not weighted[r][~b.kept[r]].any()):
-            settle_finite_row(out, b, r, vanishes=bool(totals[r] == 0 and exact[r]))
+            settle_finite_row(out, b, r, vanishes=bool(vanishes[r]))
             continue
         out.codes[r, 0] = _limit(b.target[r], logs[r], weighted[r])
     out.codes[np.isinf(b.target).any(axis=1)] = UNDEFINED
@@ -138,18 +140,18 @@ def textbook_vjp_x(a: BoundArithmetic, b: Batch) -> Bound:
 def settle_vjp_x(b: Batch, *, signed: bool = False) -> Settled:
     """``signed``: judge rows with infinite logits for negative targets, too."""
     out = Settled.formula(b.x.shape)
-    totals, exact = base.exact_totals(finite(b.target))
+    zero = base.sums_to_zero(finite(b.target))
+    zero |= b.g[:, 0] == 0
     infinite = dict(one_infinity(b))
-    for r in range(b.rows):
+    ordinary = np.isfinite(b.target).all(axis=1) & (b.count == b.n) & ~b.equal & ~zero
+    for r in np.flatnonzero(~ordinary).tolist():
         if b.has_nan[r] or np.isnan(b.target[r]).any():
             out.codes[r] = NAN
             continue
         if np.isinf(b.target[r]).any():
             out.codes[r] = UNDEFINED
             continue
-        rational = b.equal[r] or not b.regular[r] or (totals[r] == 0 and exact[r]) or b.g[r] == 0
-        if not rational and b.kept[r].all():
-            continue
+        rational = b.equal[r] or not b.regular[r] or zero[r]
         g = Fraction(float(b.g[r, 0]))
         total = base.fraction_total(b.target[r])
         share = total / max(int(b.count[r]), 1)

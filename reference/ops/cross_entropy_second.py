@@ -103,12 +103,9 @@ def settle_jvp_x(b: Batch) -> Settled:
     means = deviation.settle_mean(b, b.tangent())
     out = Settled(means.codes.copy())
     target = finite(b.target)
-    totals, summed = base.exact_totals(target)
-    for r in range(b.rows):
-        vanishes = bool(totals[r] == 0 and summed[r] and b.regular[r])
-        code = int(means.codes[r, 0])
-        if not vanishes and code in (FORMULA, NAN, UNDEFINED):
-            continue
+    vanishes = base.sums_to_zero(target) & b.regular
+    open_ = np.isin(means.codes[:, 0], (FORMULA, NAN, UNDEFINED))
+    for r in np.flatnonzero(vanishes | ~open_).tolist():
         mean = means.fractions.get((r, 0), Fraction(0))
         out.exact(r, 0, (exact(target[r]) * (mean - exact(b.tangent()[r]))).sum())
     return _unusable(out, b)
@@ -139,11 +136,12 @@ def settle_jvp_target(b: Batch) -> Settled:
     b = with_tangent_for_target(b)
     out = Settled.formula((b.rows, 1))
     logs = log_softmax.settle(b).codes
-    totals, summed = base.exact_totals(b.target)
-    for r in range(b.rows):
+    vanishes = base.sums_to_zero(b.target)
+    ordinary = (b.count == b.n) & (b.count > 1) & (b.target != 0).any(axis=1) & ~vanishes
+    for r in np.flatnonzero(~ordinary).tolist():
         weighted = b.target[r] != 0
         if b.regular[r] and not weighted[~b.kept[r]].any():
-            settle_finite_row(out, b, r, vanishes=bool(totals[r] == 0 and summed[r]))
+            settle_finite_row(out, b, r, vanishes=bool(vanishes[r]))
         else:
             out.codes[r, 0] = _limit(b.target[r], logs[r], weighted)
     out.codes[b.has_nan] = NAN
@@ -186,8 +184,7 @@ def textbook_hvp_xx(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle_hvp_xx(b: Batch) -> Settled:
     target = finite(b.target)
-    totals, summed = base.exact_totals(target)
-    zero = (b.g[:, 0] == 0) | ((totals == 0) & summed)
+    zero = (b.g[:, 0] == 0) | base.sums_to_zero(target)
 
     def factor(r: int) -> Fraction:
         return Fraction(float(b.g[r, 0])) * base.fraction_total(target[r])

@@ -119,22 +119,24 @@ def settle(
     """Limits as for softmax, equal rows, and zeros; f is ``factor(row)``, 0 where ``zero``."""
     out = settle_limits(b)
     suspects = _suspects(b, p.approximate, v, h)
-    for r in map(int, np.flatnonzero(b.regular)):
+    candidates = b.equal | suspects.any(axis=1)
+    if zero is not None:
+        candidates |= zero
+    for r in map(int, np.flatnonzero(b.regular & candidates)):
         kept = np.flatnonzero(b.kept[r])
         if zero is not None and zero[r]:
             out.codes[r] = ZERO
         elif b.equal[r]:
             _settle_equal(out, r, kept, p.row(r), exact(v[r]), h, factor(r))
-        elif suspects[r].any():
-            if np.ptp(v[r][kept]) == 0:
-                out.codes[r] = ZERO
-            elif p.constant(r, kept):
-                zeros = base.zero_products(b.x[r][kept], v[r][kept]) if h else slice(None)
-                out.codes[r, kept[zeros]] = ZERO
-            else:
-                bracket = Bracket(Powers(b.x[r], b.kept[r]), p.row(r), exact(v[r]), h)
-                for i in bracket.zeros(np.flatnonzero(suspects[r]).tolist()):
-                    out.codes[r, i] = ZERO
+        elif np.ptp(v[r][kept]) == 0:
+            out.codes[r] = ZERO
+        elif p.constant(r, kept):
+            zeros = base.zero_products(b.x[r][kept], v[r][kept]) if h else slice(None)
+            out.codes[r, kept[zeros]] = ZERO
+        else:
+            bracket = Bracket(Powers(b.x[r], b.kept[r]), p.row(r), exact(v[r]), h)
+            for i in bracket.zeros(np.flatnonzero(suspects[r]).tolist()):
+                out.codes[r, i] = ZERO
     return out
 
 

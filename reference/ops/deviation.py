@@ -29,7 +29,7 @@ from ..arithmetic.bounds import Bound, BoundArithmetic
 from ..arithmetic.multiprecision import Ball, Multiprecision
 from . import base
 from .base import UNDEFINED, ZERO, Batch, Logits, Settled, Textbook
-from .exponential import ExpSum, Powers, common_mean, exact
+from .exponential import ExpSum, Powers, approximately_zero, common_mean, exact
 from .limits import one_infinity, settle_limits, settle_unless_regular
 
 # ---------------------------------------------------------------- definition
@@ -51,6 +51,20 @@ def shifted(b: Batch) -> tuple[F64, F64]:
         total = e.sum(axis=1, keepdims=True)
         total = np.where(total > 0, total, 1.0)
         return e / total, 1 / total
+
+
+def may_share_mean(b: Batch, v: F64) -> Mask:
+    """Rows in which groups of equal logits may have one common mean of v, (B,).
+
+    If they have, it is the mean of v under all weights that are equal for equal logits: under s,
+    and under 1. Rows in which these two differ, beyond what float64 does, need not be looked at.
+    """
+    size = np.where(b.kept, np.abs(v), 0.0).max(axis=1, initial=0.0, keepdims=True)
+    with np.errstate(all="ignore"):
+        u = np.where(b.kept, v / np.where(size > 0, size, 1.0), 0.0)
+        by_s = (shifted(b)[0] * u).sum(axis=1)
+        gap = by_s - u.sum(axis=1) / np.maximum(b.count, 1)
+    return approximately_zero(gap, np.ones(()))
 
 
 def anchor(b: Batch, v: F64) -> F64:
@@ -134,7 +148,7 @@ def settle_mean(b: Batch, v: F64) -> Settled:
 def _means(b: Batch, v: F64) -> list[tuple[int, Fraction]]:
     """(row, <s, v>) where that is rational."""
     found = []
-    for r in map(int, np.flatnonzero(b.regular)):
+    for r in map(int, np.flatnonzero(b.regular & may_share_mean(b, v))):
         kept = b.kept[r]
         middle = common_mean(b.x[r][kept], v[r][kept])
         if middle is not None:
@@ -158,7 +172,10 @@ def settle_scaled(
         Where f is exactly 0.
     """
     out = settle_limits(b)
-    for r in map(int, np.flatnonzero(b.regular)):
+    candidates = b.equal | may_share_mean(b, v)
+    if zero is not None:
+        candidates |= zero
+    for r in map(int, np.flatnonzero(b.regular & candidates)):
         kept = np.flatnonzero(b.kept[r])
         if zero is not None and zero[r]:
             out.codes[r] = ZERO

@@ -78,10 +78,12 @@ def textbook_vjp(a: BoundArithmetic, b: Batch) -> Bound:
 def settle_vjp(b: Batch) -> Settled:
     out = Settled.formula(b.x.shape)
     special = ~b.regular & ~b.has_nan
-    totals, exact = base.exact_totals(b.g)
-    for r in np.flatnonzero(b.regular | special).tolist():
+    zero = base.sums_to_zero(b.g)
+    rows = special | (b.regular & (b.equal | zero | (b.count < b.n)))
+    for r in np.flatnonzero(rows).tolist():
         base.settle_linear(out, r, np.flatnonzero(~b.kept[r]), b.g[r])
-        if not _rational(b, r, totals, exact):
+        # Kept entries are rational where logits are equal, G = 0, or the row holds +inf.
+        if not (b.equal[r] or special[r] or zero[r]):
             continue
         total = base.fraction_total(b.g[r]) if b.regular[r] else Fraction(0)
         share = total / max(int(b.count[r]), 1)
@@ -95,11 +97,6 @@ def settle_vjp(b: Batch) -> Settled:
         out.codes[np.isinf(b.x)] = UNDEFINED
     out.codes[b.has_nan] = NAN
     return out
-
-
-def _rational(b: Batch, r: int, totals: Any, exact: Any) -> bool:
-    """Rows whose kept entries are rational: equal logits, G = 0, or a row with +inf."""
-    return bool(b.equal[r] or not b.regular[r] or (totals[r] == 0 and exact[r]))
 
 
 def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
@@ -150,9 +147,8 @@ def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
 
 
 def settle_hvp(b: Batch) -> Settled:
-    totals, exact = base.exact_totals(b.g)
     return deviation.settle_scaled(
-        b, b.tangent(), lambda r: -base.fraction_total(b.g[r]), (totals == 0) & exact
+        b, b.tangent(), lambda r: -base.fraction_total(b.g[r]), base.sums_to_zero(b.g)
     )
 
 
