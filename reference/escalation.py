@@ -23,10 +23,19 @@ from .formats import Format
 from .ops.base import Batch, Map
 from .references import FAR, TIGHT, Parts, expand, expand_mpf
 
-_SIGN_BITS = 1 << 11  # from here on an undecided element is asked for its sign
+MAX_BITS = 1 << 14
+"""Where escalation stops and :class:`Undecided` is raised."""
+
+SIGN_BITS = 1 << 11
+"""From here on an undecided element is asked for its sign."""
+
 _BEYOND = 192  # bits beyond a midpoint's for the ends of its ball: a radius may be e^-1e23 of it
 
 Mask = NDArray[np.bool_]
+
+
+class Undecided(ArithmeticError):
+    """An element could not be decided at the cap of the precision."""
 
 
 def attempt(
@@ -86,7 +95,7 @@ class _SignTest:
 
     def rounding(self, index: int, mid: Any, rad: Any) -> Parts | None:
         """(hi, lo, exponent) of an undecided element, or None where it stays so."""
-        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= _SIGN_BITS else None
+        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= SIGN_BITS else None
         return None if at is None else self._beside(index, *at)
 
     def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:

@@ -320,6 +320,15 @@ class Op:
     maps: Mapping[tuple[str, str], Map]
     elementwise: bool = False
 
+    def needs(self, derivative: str, argument: str) -> tuple[str, ...]:
+        """The inputs of a map: the op's own, the cotangent ``g`` and the tangent ``v_...``."""
+        names = list(self.inputs)
+        if derivative in ("vjp", "hvp"):
+            names.append("g")
+        if derivative in ("jvp", "hvp"):
+            names.append("v_" + argument.rsplit(".", 1)[-1])
+        return tuple(names)
+
     def rows_of(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Inputs as rows that can be evaluated apart: one element each for elementwise ops."""
         if not self.elementwise:
@@ -349,9 +358,17 @@ def residual(row: Logits, values: F64) -> Any:
 
 def exact_totals(values: F64) -> tuple[F64, Mask]:
     """Correctly rounded row sums (:func:`math.fsum`), and where they are the exact sums."""
-    totals = np.array([math.fsum(row) for row in values])
-    rest = np.array([math.fsum([*row, -s]) for row, s in zip(values, totals, strict=True)])
-    return totals, rest == 0
+    sums = [_exact_total(row) for row in values]
+    totals, exact = np.array([s for s, _ in sums]), np.array([e for _, e in sums], bool)
+    return totals, exact
+
+
+def _exact_total(row: F64) -> tuple[float, bool]:
+    try:
+        total = math.fsum(row)
+        return total, math.fsum([*row, -total]) == 0
+    except OverflowError:  # on the way: 1e308 + 1e308 - 1e308 - 1e308
+        return (0.0, True) if fraction_total(row) == 0 else (math.inf, False)
 
 
 def fraction_total(values: F64) -> Fraction:
