@@ -178,12 +178,7 @@ def measure(op: Op, key: tuple[str, str], fmt: Format, n: int, rounds: int = ROU
     """
     derivative, argument = key
     rows = 1 if op.elementwise else max(1, _ELEMENTS // n)
-    names = list(op.inputs)
-    if derivative in ("vjp", "hvp"):
-        names.append("g")
-    if derivative in ("jvp", "hvp"):
-        names.append("v_" + argument.rpartition(".")[2])
-    inputs = inputs_of(op, tuple(names), fmt, rows, n)
+    inputs = inputs_of(op, op.needs(derivative, argument), fmt, rows, n)
     some = _few(op, inputs, n)
     loops: dict[str, Callable[[], Any]] = {
         "exp": lambda: [mpmath.mp.exp(mpmath.mp.mpf(v)) for v in np.ravel(some["x"]).tolist()],

@@ -9,6 +9,8 @@ part is exact, so what is left of it is not lost against millions of equal digit
 from __future__ import annotations
 
 import math
+from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,19 @@ from .formats import Format
 from .ops.base import Batch, Map
 from .references import FAR, TIGHT, Parts, expand, expand_mpf
 
-_SIGN_BITS = 1 << 11  # from here on an undecided element is asked for its sign
+MAX_BITS = 1 << 14
+"""Where escalation stops and :class:`Undecided` is raised."""
+
+SIGN_BITS = 1 << 11
+"""From here on an undecided element is asked for its sign."""
+
 _BEYOND = 192  # bits beyond a midpoint's for the ends of its ball: a radius may be e^-1e23 of it
 
 Mask = NDArray[np.bool_]
+
+
+class Undecided(ArithmeticError):
+    """An element could not be decided at the cap of the precision."""
 
 
 def attempt(
@@ -75,12 +86,16 @@ class _SignTest:
     """Decides elements of one row by the side of the rounding boundary that they lie on."""
 
     def __init__(self, map_: Map, batch: Batch, row: int, bits: int, fmt: Format) -> None:
-        self.excess, self.format, self.batch, self.index = map_.excess, fmt, batch, row
+        self.map, self.format, self.batch, self.index = map_, fmt, batch, row
         self.arithmetic = Multiprecision(bits)
+
+    @cached_property
+    def row(self) -> Batch:
+        return Batch({n: np.asarray(a)[[self.index]] for n, a in self.batch.inputs.items()})
 
     def rounding(self, index: int, mid: Any, rad: Any) -> Parts | None:
         """(hi, lo, exponent) of an undecided element, or None where it stays so."""
-        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= _SIGN_BITS else None
+        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= SIGN_BITS else None
         return None if at is None else self._beside(index, *at)
 
     def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:
@@ -91,18 +106,21 @@ class _SignTest:
         return expand_mpf(mid) if at is None else self._beside(index, *at)
 
     def _beside(self, index: int, man: int, exp: int) -> Parts | None:
-        if self.excess is None:
-            return None
-        row = Batch({name: np.asarray(a)[[self.index]] for name, a in self.batch.inputs.items()})
-        try:
-            side = self.excess(self.arithmetic, row, index, self.arithmetic.dyadic(man, exp))
-        except TooWide:
-            return None
-        value, error = side.mid[0, 0], side.rad[0, 0]
-        sign = int(libmp.mpf_sign(value))
-        if not sign or libmp.mpf_le(libmp.mpf_abs(value), error):
+        sign = side(self.map, self.arithmetic, self.row, index, Fraction(man) * Fraction(2) ** exp)
+        if not sign:
             return None
         return expand(man, exp, sign) if man else (0.5 * sign, 0.0, -FAR)
+
+
+def side(map_: Map, a: Multiprecision, row: Batch, index: int, boundary: Fraction) -> int:
+    """1 where an element of a row of its own is above a number, -1 where below, 0 if open."""
+    try:
+        excess = map_.side(a, row, index, boundary)
+    except TooWide:
+        return 0
+    if excess is None or libmp.mpf_le(libmp.mpf_abs(excess.mid[0, 0]), excess.rad[0, 0]):
+        return 0
+    return int(libmp.mpf_sign(excess.mid[0, 0]))
 
 
 def decided(fmt: Format, mid: Any, rad: Any) -> bool:

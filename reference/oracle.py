@@ -18,34 +18,20 @@ these arguments do not cover and raises :class:`Undecided` instead of guessing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
-import mpmath
 import numpy as np
-from mpmath import libmp
 from numpy.typing import NDArray
 
 from . import fast, ops
 from .arithmetic.binary64 import Binary64
 from .arithmetic.doubledouble import DoubleDouble
-from .arithmetic.multiprecision import Ball, Multiprecision, TooWide
-from .escalation import attempt
+from .decimals import decimal
+from .environment import FlushToZero, check_subnormals
+from .escalation import MAX_BITS, Undecided, attempt
 from .fast import Decided
 from .formats import Format
-from .ops.base import (
-    EXACT,
-    FORMULA,
-    NAN,
-    NEG_INF,
-    POS_INF,
-    UNDEFINED,
-    ZERO,
-    Batch,
-    Map,
-    Settled,
-    over_rows,
-)
+from .ops.base import EXACT, FORMULA, Batch, Map, Settled, over_rows
 from .references import (
     BINARY64,
     DOUBLE_DOUBLE,
@@ -70,26 +56,8 @@ __all__ = [
     "round_element",
 ]
 
-MAX_BITS = 1 << 14
-"""Where escalation stops and :class:`Undecided` is raised."""
-
 _BLOCK = 1 << 16
 """Elements evaluated at a time: what bounds the memory."""
-
-
-class Undecided(ArithmeticError):
-    """An element could not be decided at the cap of the precision."""
-
-
-class FlushToZero(RuntimeError):
-    """This thread flushes subnormals to zero, so no reference can be computed here."""
-
-
-def check_subnormals() -> None:
-    """Raise :class:`FlushToZero` where this thread's flush-to-zero bit is on."""
-    smallest = np.nextafter(np.zeros(1), 1.0)
-    if (smallest * np.ones(1))[0] == 0 or (smallest + smallest)[0] == 0:
-        raise FlushToZero("subnormal numbers are flushed to zero in this thread")
 
 
 def evaluate(
@@ -232,67 +200,3 @@ class _Output:
     def references(self) -> References:
         """Everything, when nothing is open any more."""
         return References(self.hi, self.lo, self.exponent, self.codes, self.tier, self.format)
-
-
-def decimal(
-    op: str,
-    derivative: str,
-    argument: str,
-    inputs: Mapping[str, NDArray[Any]],
-    digits: int,
-    *,
-    max_bits: int | None = None,
-) -> list[list[str]]:
-    """The exact answers as decimal strings of ``digits`` significant digits, correctly rounded.
-
-    Undefined elements read ``undefined``. Parameters as in :func:`evaluate`.
-    """
-    check_subnormals()
-    definition = ops.get(op)
-    map_ = definition.maps[derivative, argument]
-    batch = Batch(definition.rows_of(inputs))
-    settled = map_.settle(batch)
-    names = {ZERO: "0", POS_INF: "inf", NEG_INF: "-inf", NAN: "nan", UNDEFINED: "undefined"}
-    out = [[names.get(int(c), "") for c in row] for row in settled.codes]
-    for (r, i), value in settled.rationals():
-        out[r][i] = _fraction_text(value, digits)
-    needed = int(digits * 3.33) + batch.n.bit_length() + 40
-    cap = max_bits or max(MAX_BITS, 4 * needed)
-    for r in np.flatnonzero((settled.codes == FORMULA).any(axis=1)).tolist():
-        part = Batch({name: np.asarray(a)[[r]] for name, a in batch.inputs.items()})
-        columns = np.flatnonzero(settled.codes[r] == FORMULA).tolist()
-        texts = _decimal_row(map_, part, columns, digits, needed, cap)
-        for i, text in zip(columns, texts, strict=True):
-            out[r][i] = text
-    if definition.elementwise:
-        n = np.shape(inputs["x"])[1]
-        return [[row[0] for row in out[r * n : r * n + n]] for r in range(len(inputs["x"]))]
-    return out
-
-
-def _decimal_row(
-    map_: Map, part: Batch, columns: Any, digits: int, bits: int, cap: int
-) -> list[str]:
-    while bits <= cap:
-        try:
-            ball: Ball = map_.formula(Multiprecision(bits), part)
-        except TooWide:
-            bits *= 2
-            continue
-        texts = [_ball_text(ball.mid[0, i], ball.rad[0, i], digits) for i in columns]
-        if all(t is not None for t in texts):
-            return [t for t in texts if t is not None]
-        bits *= 2
-    raise Undecided(f"not decided to {digits} digits at {cap} bits")
-
-
-def _ball_text(mid: Any, rad: Any, digits: int) -> str | None:
-    low = libmp.to_str(libmp.mpf_sub(mid, rad), digits)
-    high = libmp.to_str(libmp.mpf_add(mid, rad), digits)
-    return str(low) if low == high else None
-
-
-def _fraction_text(value: Fraction, digits: int) -> str:
-    with mpmath.workprec(int(digits * 3.33) + 64):
-        quotient = mpmath.mpf(value.numerator) / value.denominator
-        return str(mpmath.nstr(quotient, digits))

@@ -19,6 +19,7 @@ from flint import arb, ctx
 
 from reference import cases, formats, ops, oracle
 from reference.formats import Format
+from reference.ops.base import ZERO
 
 Key = tuple[str, str, str]
 
@@ -315,7 +316,7 @@ def over_families(
 def close(refs: oracle.References, r: int, i: int, truth: Any) -> bool:
     """Within 1e-6 ulp of the format; within 2^-3500 of a truth that is 0. ``truth`` an mpf."""
     mp, fmt = mpmath.mp, refs.format
-    if refs.codes[r, i] == oracle.ZERO:
+    if refs.codes[r, i] == ZERO:
         return bool(abs(truth) < mpmath.ldexp(1, -3500))
     value = mpmath.ldexp(mp.mpf(float(refs.hi[r, i])) + mp.mpf(float(refs.lo[r, i])),
                          int(refs.exponent[r, i]))  # fmt: skip

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from reference import cases, formats, ops, oracle
 from reference.formats import FORMATS, Format
+from reference.ops.base import ZERO
 from reference.references import MULTIPRECISION
 
 mp = mpmath.mp
@@ -238,7 +239,7 @@ def close(refs: oracle.References, i: int, truth: Any) -> bool:
     """Within 1e-6 ulp of float64; up to the 4000 bits where the truth is exactly 0."""
     hi, lo = (mp.mpf(float(part[0, i])) for part in (refs.hi, refs.lo))
     value = mpmath.ldexp(hi + lo, int(refs.exponent[0, i]))
-    if refs.codes[0, i] == oracle.ZERO:
+    if refs.codes[0, i] == ZERO:
         return bool(abs(truth) < mpmath.ldexp(1, -800))
     exponent = max(mpmath.frexp(truth)[1] - 1, -1022) - 52
     return bool(abs(value - truth) <= mpmath.ldexp(1, exponent) * 1e-6)
@@ -547,7 +548,7 @@ def test_gaps_up_to_the_largest_number_are_decided(name: str) -> None:
         made = {name_: np.full(x.shape, 0.75) for name_ in needed(key)}
         refs = oracle.evaluate(*key, {**made, "x": x, "y": -x[:, ::-1]}, FORMATS[name])
         assert refs.finite.all(), key
-        assert ((refs.hi != 0) | (refs.codes == oracle.ZERO)).all(), key
+        assert ((refs.hi != 0) | (refs.codes == ZERO)).all(), key
 
 
 # ---------------------------------------------------------------- identities, decimals

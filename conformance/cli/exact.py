@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from conformance.cli.numbers import brief, brief_hex, parse
+from conformance.cli.numbers import as_json as input_as_json
+from conformance.cli.numbers import as_text
 from conformance.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from conformance.cli.questions import Question
 
 
 @click.command(name="exact", context_settings={"ignore_unknown_options": True})
@@ -19,13 +22,20 @@ from conformance.cli.options import json_option, print_json
 @click.option("--dtype", default="float64", show_default=True, metavar="F",
               help="The format that inputs are rounded to before anything else.")  # fmt: skip
 @click.option("--derivative", default="value", show_default=True, metavar="D",
-              help="value or vjp.")  # fmt: skip
+              help="value, vjp, jvp or hvp.")  # fmt: skip
 @click.option("--argument", default=None, metavar="A",
-              help="What a derivative is taken to.  [default: x]")  # fmt: skip
+              help="What a derivative is taken to; for an hvp a pair such as x.target, the row "
+                   "of the Hessian and the argument that the tangent is in.  "
+                   "[default: x, or x.x]")  # fmt: skip
 @click.option("--cotangent", default=None, metavar="G",
-              help="The cotangent of a vjp.  [default: ones]")  # fmt: skip
+              help="The cotangent of a vjp or hvp.  [default: ones]")  # fmt: skip
+@click.option("--tangent", default=None, metavar="V",
+              help="The tangent of a jvp or hvp.  [default: 1 for the first class and 0 for the "
+                   "others, which gives the derivative to the first class; ones for elementwise "
+                   "ops]")  # fmt: skip
 @click.option("--reduction", type=click.Choice(["none", "sum", "mean"]), default="none",
-              help="Over the rows, for ops with one result per row.")  # fmt: skip
+              help="Over the rows, for ops with one result per row; over everything for "
+                   "sigmoid_cross_entropy.")  # fmt: skip
 @json_option
 def command(
     op: str,
@@ -35,45 +45,47 @@ def command(
     derivative: str,
     argument: str | None,
     cotangent: str | None,
+    tangent: str | None,
     reduction: str,
     as_json: bool,
 ) -> int:
     """Ask the oracle for the exact answer.
 
     INPUTs are the op's arguments in their order, each a row or a list of rows of numbers
-    (decimal, hexadecimal, inf, nan); a label is a whole number.
+    (decimal, hexadecimal, inf, nan); a label is a whole number, a mask is made of 1 and 0 or true
+    and false. `conformance list ops` names the arguments.
+
+    An answer with fewer digits than asked is exact; otherwise all digits are shown, the last one
+    correctly rounded. The answers in DTYPE, float64 and float32 are correctly rounded, too.
 
     \b
     conformance exact softmax "[0.1, 0.3, 0.5, 0.9]" --digits 50
     conformance exact softmax_cross_entropy "[0.5, 1.5, 0.1]" "[0, 1, 0]"
     conformance exact log_softmax "[0, -0x1p24]" --dtype float32
+    conformance exact masked_softmax "[1, 2, nan]" "[true, true, false]"
+    conformance exact kl_divergence "[1, 2]" "[2, 1]" --derivative hvp --argument x.y
     """
+    from conformance.cli.questions import ask
     from reference import formats, oracle
 
-    definition, fmt = _checked(op, dtype)
-    argument = "-" if derivative == "value" else argument or "x"
-    if derivative not in ("value", "vjp"):
-        raise click.UsageError(f"--derivative is value or vjp, not {derivative!r}")
-    if (derivative, argument) not in definition.maps:
-        known = ", ".join(f"{d} {a}".replace(" -", "") for d, a in definition.maps if d[0] == "v")
-        raise click.UsageError(f"{op} has no {derivative} to {argument} (it has: {known})")
-    batch = _batch(definition, inputs, cotangent if derivative != "value" else None, fmt)
-    if derivative == "value":
-        batch.pop("g", None)
-    texts = oracle.decimal(op, derivative, argument, batch, digits)
-    total = _reduced(definition, texts, reduction, derivative, digits)
+    question = ask(
+        op, derivative, argument, dtype, inputs, cotangent=cotangent, tangent=tangent
+    )  # fmt: skip
+    key, batch = (op, derivative, question.argument), question.inputs
+    total = _reduced(question, reduction, digits)
+    texts = oracle.decimal(*key, batch, digits)
     rounded = {
-        name: oracle.evaluate(op, derivative, argument, batch, formats.get(name)).rounded()
+        name: oracle.evaluate(*key, batch, formats.get(name)).rounded()
         for name in dict.fromkeys([dtype, "float64", "float32"])
-        if all(formats.get(name).holds(v).all() for k, v in batch.items() if k != "label")
+        if all(formats.get(name).holds(v).all() for v in batch.values() if v.dtype.kind == "f")
     }
     document = {
         "schema": 1,
         "op": op,
         "derivative": derivative,
-        "argument": argument,
+        "argument": question.argument,
         "dtype": dtype,
-        "inputs": {k: {"decimal": v.tolist(), "hex": _hex(v)} for k, v in batch.items()},
+        "inputs": {name: input_as_json(array) for name, array in batch.items()},
         "exact": texts,
         "rounded": {name: values.tolist() for name, values in rounded.items()},
     }
@@ -82,100 +94,34 @@ def command(
     if as_json:
         print_json(document)
     else:
-        _print(batch, texts, rounded[dtype], dtype, reduction, total)
+        _print(question, texts, rounded[dtype], dtype)
+        if total is not None:
+            click.echo(f"{reduction}: {total}")
     return 0
 
 
-def _checked(op: str, dtype: str) -> Any:
-    from conformance.plan import unknown
-    from reference import formats, ops
+def _reduced(question: Question, reduction: str, digits: int) -> str | None:
+    """The sum or mean of all results."""
+    from reference import decimals
 
-    if op not in ops.OPS:
-        raise click.UsageError(unknown("op", op, tuple(ops.OPS)))
-    if dtype not in formats.FORMATS:
-        raise click.UsageError(unknown("dtype", dtype, tuple(formats.FORMATS)))
-    return ops.OPS[op], formats.get(dtype)
-
-
-def _batch(
-    definition: Any, inputs: tuple[str, ...], cotangent: str | None, fmt: Any
-) -> dict[str, Any]:
-    """Inputs as rows of one length, rounded to the format."""
-    from reference import formats
-
-    if len(inputs) != len(definition.inputs):
-        raise click.UsageError(
-            f"{definition.name} takes {len(definition.inputs)} inputs "
-            f"({', '.join(definition.inputs)}); {len(inputs)} were given"
-        )
-    arrays = {name: parse(text) for name, text in zip(definition.inputs, inputs, strict=True)}
-    x = np.atleast_2d(arrays["x"])
-    if x.ndim != 2:
-        raise click.UsageError("x is a row or a list of rows")
-    count, n = x.shape
-    batch: dict[str, Any] = {"x": formats.nearest(fmt, x)}
-    for name, array in arrays.items():
-        if name == "label":
-            batch[name] = _labels(array, count, n)
-        elif name != "x":
-            batch[name] = formats.nearest(fmt, _fit(name, array, (count, n)))
-    shape = (count,) if definition.per_row else (count, n)
-    g = np.ones(shape) if cotangent is None else _fit("the cotangent", parse(cotangent), shape)
-    batch["g"] = formats.nearest(fmt, g)
-    return batch
-
-
-def _labels(array: Any, count: int, n: int) -> Any:
-    if array.ndim and array.shape != (count,):
-        raise click.UsageError(f"label has shape {array.shape}, {(count,)} is needed")
-    label = np.broadcast_to(array, (count,))
-    if not np.array_equal(label, np.floor(label)) or (label < 0).any() or (label >= n).any():
-        raise click.UsageError(f"a label is a whole number from 0 to {n - 1}")
-    return label.astype(np.int64)
-
-
-def _fit(name: str, array: Any, shape: tuple[int, ...]) -> Any:
-    """The array in this shape: as it is, as the same row for all rows, or a single number."""
-    if array.ndim and array.shape not in (shape, shape[-1:], (1, *shape[1:])):
-        raise click.UsageError(f"{name} has shape {array.shape}, {shape} is needed")
-    return np.broadcast_to(array, shape).astype(np.float64)
-
-
-def _reduced(
-    definition: Any, texts: Any, reduction: str, derivative: str, digits: int
-) -> str | None:
-    """Sum or mean of the rows, from their decimal strings."""
     if reduction == "none":
         return None
-    if not definition.per_row or derivative != "value":
-        raise click.UsageError("--reduction is for values of ops with one result per row")
-    import mpmath
-
-    with mpmath.workdps(digits + 10):
-        if any(row[0] in ("undefined", "nan") for row in texts):
-            return "nan"
-        total = mpmath.fsum(mpmath.mpf(row[0]) for row in texts)
-        value = total / len(texts) if reduction == "mean" else total
-        # The rows are rounded to the asked digits, so the last ones of a reduction are not sure.
-        return str(mpmath.nstr(value, max(1, digits - 2)))
+    definition = question.op
+    losses = definition.per_row or (definition.elementwise and "target" in definition.inputs)
+    if not losses or question.derivative != "value":
+        raise click.UsageError(
+            "--reduction is for values of ops with one result per row and of sigmoid_cross_entropy"
+        )
+    return decimals.reduced(definition.name, question.inputs, digits, mean=reduction == "mean")
 
 
-def _hex(values: Any) -> Any:
-    return [float(v).hex() for v in np.ravel(values)]
-
-
-def _print(
-    batch: dict[str, Any], texts: Any, rounded: Any, dtype: str, reduction: str, total: str | None
-) -> None:
+def _print(question: Question, texts: list[list[str]], rounded: Any, dtype: str) -> None:
     for r, row in enumerate(texts):
         if len(texts) > 1:
             click.echo(f"row {r}")
-        for name, array in batch.items():
-            click.echo(f"  {name:<7}= {brief(array[r])}")
-            if name != "label" and not (array[r] == np.floor(array[r])).all():
-                click.echo(f"           {brief_hex(array[r])}")
+        for line in as_text({name: array[r] for name, array in question.inputs.items()}):
+            click.echo(line)
         for i, text in enumerate(row):
+            value = float(rounded[r, i])
             click.echo(f"  [{i}] {text}")
-            click.echo(f"       {dtype}: {float(rounded[r, i])!r}  {float(rounded[r, i]).hex()}")
-    if total is not None:
-        click.echo(f"{reduction}: {total}")
+            click.echo(f"       {dtype}: {value!r}  {value.hex()}")

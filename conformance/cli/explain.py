@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import numpy as np
 
-from conformance.cli.numbers import brief, brief_hex
+from conformance.cli.numbers import as_json as input_as_json
+from conformance.cli.numbers import as_text
 from conformance.cli.options import absolute_plugins, json_option, plugin_option, print_json
 
 _SHOWN = 8
@@ -59,6 +59,8 @@ def command(
     ]  # fmt: skip
     if not maps:
         raise click.UsageError(f"{case.op} has no derivative {derivative}")
+    needed = {name for d, a in maps for name in ops.get(case.op).needs(d, a)}
+    inputs = {name: value for name, value in case.inputs.items() if name in needed}
     settings = Settings(plugins=absolute_plugins(plugins))
     registry = settings.registry()
     document: dict[str, Any] = {
@@ -67,10 +69,7 @@ def command(
         "op": case.op,
         "dtype": case.format,
         "family": case.family,
-        "inputs": {
-            k: {"decimal": np.asarray(v).tolist(), "hex": [float(x).hex() for x in np.ravel(v)]}
-            for k, v in case.inputs.items()
-        },
+        "inputs": {name: input_as_json(value) for name, value in inputs.items()},
         "maps": [],
     }
     entries = [
@@ -107,7 +106,7 @@ def command(
     if as_json:
         print_json(document)
     else:
-        _print(case, document)
+        _print(case, inputs, document)
     return 0
 
 
@@ -117,11 +116,10 @@ def _format(name: str) -> Any:
     return formats.get(name)
 
 
-def _print(case: Any, document: dict[str, Any]) -> None:
+def _print(case: Any, inputs: dict[str, Any], document: dict[str, Any]) -> None:
     click.echo(f"{case.op} in {case.format}, family {case.family}, {case.n} classes")
-    for name, value in case.inputs.items():
-        click.echo(f"  {name:<7}= {brief(value)}")
-        click.echo(f"           {brief_hex(value)}")
+    for line in as_text(inputs):
+        click.echo(line)
     for item in document["maps"]:
         what = "value" if item["derivative"] == "value" else f"vjp to {item['argument']}"
         click.echo(f"\n{what}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -76,17 +77,55 @@ def _shown(text: str) -> str:
     return repr(printable(text, 60))
 
 
+def parse_mask(text: str) -> NDArray[np.bool_]:
+    """A mask from numbers 0 and 1, or from ``false`` and ``true``."""
+    mask = parse(re.sub("true", "1", re.sub("false", "0", text, flags=re.I), flags=re.I))
+    if not np.isin(mask, (0, 1)).all():
+        raise click.UsageError(f"{_shown(text)} is no mask: 1 or true keeps, 0 or false drops")
+    return np.asarray(mask != 0)
+
+
+# ---------------------------------------------------------------- inputs, shown
+
+
 def brief(values: Any, limit: int = 16) -> str:
-    """A row as decimals, the middle of a long one left out."""
-    flat = [repr(float(v)) for v in np.ravel(values)]
-    if len(flat) > limit:
-        flat = [*flat[: limit - 4], f"... ({len(flat) - limit} more) ...", *flat[-4:]]
-    return "[" + ", ".join(flat) + "]"
+    """A row as decimals, the middle of a long one left out; labels and masks as whole numbers."""
+    return _brief(values, repr, limit)
 
 
 def brief_hex(values: Any, limit: int = 16) -> str:
     """A row as hexadecimal floats."""
-    flat = [float(v).hex() for v in np.ravel(values)]
+    return _brief(values, float.hex, limit)
+
+
+def _brief(values: Any, text: Callable[[Any], str], limit: int) -> str:
+    flat = [text(v) for v in np.ravel(_plain(values)).tolist()]
     if len(flat) > limit:
         flat = [*flat[: limit - 4], f"... ({len(flat) - limit} more) ...", *flat[-4:]]
     return "[" + ", ".join(flat) + "]"
+
+
+def _plain(values: Any) -> NDArray[Any]:
+    """The values as float64, or as whole numbers for labels and masks."""
+    array = np.asarray(values)
+    return np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
+
+
+def as_json(values: Any) -> dict[str, Any]:
+    """An input as decimals and hexadecimal floats; labels and masks as whole numbers alone."""
+    values = _plain(values)
+    document = {"decimal": values.tolist()}
+    if values.dtype.kind == "f":
+        hexadecimal = [v.hex() for v in values.ravel().tolist()]
+        document["hex"] = np.array(hexadecimal, object).reshape(values.shape).tolist()
+    return document
+
+
+def as_text(inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Lines that show the inputs of one row; in hexadecimal, too, where not all are integers."""
+    width = max([6, *map(len, inputs)]) + 1
+    for name, values in inputs.items():
+        yield f"  {name:<{width}}= {brief(values)}"
+        values = _plain(values)
+        if values.dtype.kind == "f" and not (values == np.floor(values)).all():
+            yield f"  {'':<{width}}  {brief_hex(values)}"

@@ -96,6 +96,11 @@ class Ball:
     def __truediv__(self, other: Ball) -> Ball:
         return self.arithmetic._apply2(self.arithmetic._quotient, self, other)
 
+    def widened(self, by: Ball) -> Ball:
+        """The ball with a radius that is larger by the midpoints of another, which are >= 0."""
+        rad = np.frompyfunc(lambda r, m: _up_add(r, _magnitude(m)), 2, 1)(self.rad, by.mid)
+        return Ball(self.mid, _array(rad), self.arithmetic)
+
 
 def _array(values: Any) -> ObjectArray:
     return np.asarray(values, dtype=object) if isinstance(values, np.ndarray) else _scalar(values)

@@ -19,6 +19,7 @@ import numpy as np
 from .. import formats, ops
 from ..formats import Format
 from .base import Case, CaseError, Family, digest, generate, spread, stack
+from .inputs import TANGENT
 
 __all__ = ["FAMILIES", "Case", "CaseError", "Family", "by_id", "make", "stack", "witnesses"]
 
@@ -66,20 +67,25 @@ def witnesses(op: str, format_name: str, family: str | None = None) -> list[Case
 
 
 def _named_case(row: dict[str, Any], op: str, fmt: Format) -> Case:
-    x = _numbers(row["x"])
     definition = ops.get(op)
+    x = _numbers(row["x"])
     top = int(np.argmax(np.where(np.isnan(x), -np.inf, x)))
     one_hot = (np.arange(x.size) == top).astype(np.float64)
+    ones = np.ones(x.size)
+    defaults = {"label": np.int64(top), "y": 0 * ones, "mask": ones, "pos_weight": ones,
+                "g": np.float64(1.0) if definition.per_row else one_hot}  # fmt: skip
+    tangents = [TANGENT + argument for argument in definition.differentiable]
     inputs: dict[str, Any] = {"x": x}
-    if "target" in definition.inputs:
-        inputs["target"] = _numbers(row["target"]) if "target" in row else one_hot
-    if "label" in definition.inputs:
-        inputs["label"] = np.int64(row.get("label", top))
-    default = np.float64(1.0) if definition.per_row else one_hot
-    inputs["g"] = _numbers(row["g"]).reshape(np.shape(default)) if "g" in row else default
+    for name in (*definition.inputs[1:], "g", *tangents):
+        values = defaults.get(name, one_hot)
+        if name in row:
+            values = np.int64(row[name]) if name == "label" else _numbers(row[name])
+        inputs[name] = np.reshape(values, np.shape(defaults.get(name, one_hot)))
     for name, array in inputs.items():
-        if name != "label" and not fmt.holds(np.asarray(array)).all():
+        if not fmt.holds(np.asarray(array, np.float64)).all():
             raise CaseError(f"witness {row['name']}: {name} is not representable in {fmt.name}")
+    if "mask" in inputs:
+        inputs["mask"] = inputs["mask"] != 0
     case_id = f"{op}-{fmt.name}-w.{row['name']}-{digest(inputs)}"
     return Case(case_id, op, fmt.name, row["family"], inputs)
 

@@ -2,8 +2,8 @@
 
 A case id such as ``softmax-float32-gap_ladder1-n17-s0-r12-3fa9c1`` says op, format, family and its
 version, row length, seed, row number, and the first six hex digits of a SHA-256 over the row's
-bits, which makes a silent change impossible. Rows named in ``witnesses.toml`` have ids like
-``softmax-float16-w.equal_70000-0c12ab``.
+bits (but for tangents), which makes a silent change impossible. Rows named in ``witnesses.toml``
+have ids like ``softmax-float16-w.equal_70000-0c12ab``.
 
 Random numbers come from PCG64DXSM on a key made of op, format, family, length and seed; the same
 key gives the same rows on every platform.
@@ -20,8 +20,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import formats, ops
 from ..formats import F64, Format
+from .inputs import TANGENT, complete, one_hot
+
+__all__ = [
+    "Case",
+    "CaseError",
+    "Family",
+    "Rows",
+    "digest",
+    "generate",
+    "one_hot",
+    "spread",
+    "stack",
+]
 
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -39,8 +51,9 @@ class Case:
     case_id : str
     op, format, family : str
     inputs : mapping of str to ndarray
-        One row each, float64 values of the format: ``x`` (n,), ``target`` (n,), ``label`` ()
-        int64, and the cotangent ``g``, (n,) or () like the op's result.
+        One row each: the op's inputs, (n,) like ``x`` (``label`` is () int64), the cotangent
+        ``g``, (n,) or () like the op's result, and for each differentiable argument its tangent,
+        ``v_x`` (n,) and so on. Float64 values of the format, but for a ``mask``, which is boolean.
     """
 
     case_id: str
@@ -98,75 +111,16 @@ def generator(*key: str | int) -> np.random.Generator:
 
 
 def digest(inputs: Inputs) -> str:
-    """The first six hex digits of SHA-256 over names and little-endian bits."""
+    """The first six hex digits of SHA-256 over names and little-endian bits, tangents left out.
+
+    One row has one id, whether or not anybody takes forward derivatives there.
+    """
     h = hashlib.sha256()
-    for name in sorted(inputs):
+    for name in sorted(name for name in inputs if not name.startswith(TANGENT)):
         array = np.asarray(inputs[name])
         h.update(f"{name}:{array.shape}".encode())
         h.update(array.astype("<i8" if array.dtype.kind == "i" else "<f8").tobytes())
     return h.hexdigest()[:6]
-
-
-# ---------------------------------------------------------------- the other inputs of a row
-
-
-def one_hot(index: Any, n: int) -> F64:
-    """Rows with a single 1 (not by way of an identity matrix, which n = 128256 has no room for)."""
-    hit: NDArray[np.bool_] = np.arange(n) == np.asarray(index)[:, None]
-    return hit.astype(np.float64)
-
-
-def complete(op: str, fmt: Format, rows: Rows, rng: np.random.Generator) -> dict[str, Any]:
-    """Add targets, labels and cotangents to the rows of a family.
-
-    Soft targets take turns: one-hot on the largest logit, one-hot anywhere, uniform, a random
-    distribution, a distribution with zeros, and sums of one half and of two.
-    """
-    definition = ops.get(op)
-    x = rows.x
-    count, n = x.shape
-    top = np.argmax(np.where(np.isnan(x), -np.inf, x), axis=1) if n else np.zeros(count, int)
-    inputs: dict[str, Any] = {"x": x}
-    target, label = _targets(fmt, x, top, rng), rng.integers(0, max(n, 1), count)
-    cotangent = _cotangents(fmt, count, 1 if definition.per_row else n, top, rng)
-    if "target" in definition.inputs:
-        inputs["target"] = target if rows.target is None else rows.target
-    if "label" in definition.inputs:
-        inputs["label"] = (label if rows.label is None else rows.label).astype(np.int64)
-    inputs["g"] = cotangent[:, 0] if definition.per_row else cotangent
-    return inputs
-
-
-def _targets(fmt: Format, x: F64, top: Any, rng: np.random.Generator) -> F64:
-    count, n = x.shape
-    weights = rng.exponential(size=(count, n)) + 1e-3
-    distribution = weights / weights.sum(axis=1, keepdims=True)
-    sparse = distribution * (rng.random((count, n)) < 0.5)
-    kinds = [
-        one_hot(top, n),
-        one_hot(rng.integers(0, n, count), n),
-        np.full((count, n), 1.0 / n),
-        distribution,
-        sparse,
-        distribution / 2,
-        distribution * 2,
-    ]
-    chosen = np.stack(kinds)[np.arange(count) % len(kinds), np.arange(count)]
-    return formats.nearest(fmt, chosen)
-
-
-def _cotangents(fmt: Format, count: int, k: int, top: Any, rng: np.random.Generator) -> F64:
-    """Random, one-hot on the largest logit, ones, random with large spread; k |g| <= max / 8."""
-    normal = rng.standard_normal((count, k))
-    spread = normal * np.exp2(rng.integers(-8, 4, (count, k)))
-    on_top = one_hot(np.minimum(top, k - 1), k)
-    kinds = np.stack([normal, on_top, np.ones((count, k)), spread])
-    chosen = kinds[np.arange(count) % len(kinds), np.arange(count)]
-    limit = fmt.max_finite / 8 / k
-    largest = float(formats.nearest(fmt, np.array(limit)))
-    if largest > limit:
-        largest = float(formats.step(fmt, np.array(largest), -1))
-    return formats.nearest(fmt, np.clip(chosen, -largest, largest))
 
 
 # ---------------------------------------------------------------- rows of a family
@@ -176,8 +130,18 @@ def generate(
     family: Family, op: str, fmt: Format, n: int, seed: int, index: Iterable[int] | None = None
 ) -> list[Case]:
     """The cases of a family, or those with the given row numbers."""
-    rng = generator(op, fmt.name, family.name, family.version, n, seed)
-    inputs = complete(op, fmt, family.generate(op, fmt, n, rng), rng)
+    key = (op, fmt.name, family.name, family.version, n, seed)
+    rng = generator(*key)
+    rows = family.generate(op, fmt, n, rng)
+    inputs = complete(
+        op,
+        fmt,
+        rows.x,
+        rng,
+        lambda name: generator(*key, name),
+        target=rows.target,
+        label=rows.label,
+    )
     count = inputs["x"].shape[0]
     chosen = range(count) if index is None else index
     return [_case(family, op, fmt, n, seed, r, inputs) for r in chosen if 0 <= r < count]

@@ -15,6 +15,8 @@ textbook
 settle
     every element whose value needs no evaluation: rational results, limits at infinity, NaN.
 
+What no precision of the formula tells apart is told by ``quotient``, ``excess`` and ``between``.
+
 Notation: x logits of one row, m = max x, d = x - m, e = exp(d), S = sum e = 1 + t, s = e / S,
 l = log_softmax(x), g the cotangent.
 """
@@ -26,13 +28,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
+
+if TYPE_CHECKING:
+    from .exponential import Quotient
 
 FORMULA, ZERO, EXACT, POS_INF, NEG_INF, NAN, UNDEFINED = range(7)
 """How an element is settled: evaluate the formula, or a value known without evaluation."""
@@ -289,10 +294,14 @@ class Map:
     formula : callable (arithmetic, batch) -> numbers of shape (B, k)
     textbook : callable (bound arithmetic, batch) -> Bound of shape (B, k)
     settle : callable (batch) -> Settled
-    excess : callable (arithmetic, batch of one regular row, index, number) -> number, optional
+    quotient : callable (batch of one regular row, index) -> Quotient, optional
+        The result as a quotient of sums of exponentials, exactly
+        (:mod:`reference.ops.exponential`): for results without a logarithm.
+    excess : callable (arithmetic, batch of one regular row, index, Fraction) -> number, optional
         A positive multiple of ``r_i - b`` in which everything rational is exact. It tells on which
         side of a rounding boundary b the result lies where no precision would: masked logits of
         -1e9 move the probabilities of two equal logits below 1/2, but not within a million bits.
+        By default the quotient's.
     between : callable (batch) -> (F64, F64), optional
         Numbers strictly between which each result lies (infinite where nothing is known), for
         results that are not rational: 0 < sigmoid(x) < 1. No ball around 1 can tell.
@@ -302,8 +311,17 @@ class Map:
     formula: Formula
     textbook: Callable[[BoundArithmetic, Batch], Bound]
     settle: Callable[[Batch], Settled]
-    excess: Callable[[Any, Batch, int, Any], Any] | None = None
+    quotient: Callable[[Batch, int], Quotient] | None = None
+    excess: Callable[[Any, Batch, int, Fraction], Any] | None = None
     between: Callable[[Batch], tuple[F64, F64]] | None = None
+
+    def side(self, a: Any, batch: Batch, index: int, boundary: Fraction) -> Any:
+        """``excess``, or None for a map that has none."""
+        if self.excess is not None:
+            return self.excess(a, batch, index, boundary)
+        if self.quotient is not None:
+            return self.quotient(batch, index).excess(a, boundary)
+        return None
 
 
 @dataclass(frozen=True)
@@ -332,6 +350,15 @@ class Op:
     maps: Mapping[tuple[str, str], Map]
     elementwise: bool = False
 
+    def needs(self, derivative: str, argument: str) -> tuple[str, ...]:
+        """The inputs of a map: the op's own, the cotangent ``g`` and the tangent ``v_...``."""
+        names = list(self.inputs)
+        if derivative in ("vjp", "hvp"):
+            names.append("g")
+        if derivative in ("jvp", "hvp"):
+            names.append("v_" + argument.rsplit(".", 1)[-1])
+        return tuple(names)
+
     def rows_of(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Inputs as rows that can be evaluated apart: one element each for elementwise ops."""
         if not self.elementwise:
@@ -357,17 +384,6 @@ def residual(row: Logits, values: F64) -> Any:
     rest = a.total(np.where(top, 0.0, values))
     at_top = row.t / row.S * total - rest
     return a.where(top, at_top, a.exact(values) - row.s * total)
-
-
-def linear_excess(a: Any, b: Batch, i: int, w: Any, v: Any) -> Any:
-    """S (w - s_i v) = S w - e_i v for numbers w and v, with the k largest logits summed exactly."""
-    row = Logits(a, b)
-    largest = b.kept & (b.x == b.m)
-    k = a.exact(largest.sum(axis=1, keepdims=True).astype(np.float64))
-    rest = a.sum(a.where(largest, row.zero, row.e)) * w
-    if largest[0, i]:
-        return k * w - v + rest
-    return k * w + (rest - row.e[:, i : i + 1] * v)
 
 
 def sums_to_zero(values: F64) -> Mask:

@@ -38,7 +38,7 @@ from . import base, curvature, deviation, expectation, log_softmax
 from .base import ZERO, Batch, Logits, Map, Op, Settled, Textbook
 from .cross_entropy import cotangent
 from .deviation import spread
-from .exponential import common_mean
+from .exponential import Quotient, common_mean
 from .limits import one_infinity, settle_limits, settle_unless_regular
 from .softmax import define as softmax
 
@@ -107,8 +107,16 @@ def settle_vjp(b: Batch) -> Settled:
     return out
 
 
-def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, logits(b), a.exact(-b.g))
+def _factor(b: Batch) -> Fraction:
+    return -Fraction(float(b.g[0, 0]))
+
+
+def quotient_vjp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_scaled(b, i, logits(b), _factor(b))
+
+
+def excess_vjp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
+    return deviation.excess_of_scaled(a, b, i, boundary, logits(b), _factor(b))
 
 
 # ---------------------------------------------------------------- jvp
@@ -140,9 +148,9 @@ def settle_jvp(b: Batch) -> Settled:
     return out
 
 
-def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_jvp(b: Batch, i: int) -> Quotient:
     covariance = curvature.Covariance.of(b, curvature.of_floats(logits(b)), b.tangent())
-    return covariance.excess(a, boundary, Fraction(-1))
+    return covariance.quotient(Fraction(-1))
 
 
 # ---------------------------------------------------------------- hvp
@@ -178,10 +186,9 @@ def settle_hvp(b: Batch) -> Settled:
     )
 
 
-def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    factor = -Fraction(float(b.g[0, 0]))
+def quotient_hvp(b: Batch, i: int) -> Quotient:
     p = curvature.of_floats(logits(b))
-    return curvature.excess(a, b, i, boundary, p, b.tangent(), 1, factor)
+    return curvature.quotient(b, i, p, b.tangent(), 1, _factor(b))
 
 
 OP = Op(
@@ -191,8 +198,10 @@ OP = Op(
     per_row=True,
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
-        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
-        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, excess_jvp),
-        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, excess_hvp),
+        ("vjp", "x"): Map(
+            define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp, excess_vjp
+        ),
+        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
+        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp),
     },
 )

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from . import base, log_softmax
+from . import base, deviation, log_softmax
 from .base import (
     NAN,
     NEG_INF,
@@ -35,6 +35,7 @@ from .base import (
     Settled,
     Textbook,
 )
+from .exponential import Quotient
 from .limits import one_infinity
 from .softmax import define as softmax
 
@@ -170,11 +171,15 @@ def settle_vjp_x(b: Batch, *, signed: bool = False) -> Settled:
     return out
 
 
-def excess_vjp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    g = a.exact(-b.g)
-    return base.linear_excess(
-        a, b, i, g * a.exact(b.target[:, i : i + 1]) - boundary, g * a.total(b.target)
-    )
+def quotient_vjp_x(b: Batch, i: int) -> Quotient:
+    return quotient_of_gradient(b, i, b.target)
+
+
+def quotient_of_gradient(b: Batch, i: int, target: Any) -> Quotient:
+    """g (s_i T - t_i)."""
+    g = -Fraction(float(b.g[0, 0]))
+    own, total = Fraction(float(target[0, i])), base.fraction_total(target[0])
+    return deviation.quotient_of_share(b, i, g * own, g * total)
 
 
 # ---------------------------------------------------------------- vjp to the targets
@@ -206,7 +211,7 @@ def settle_vjp_target(b: Batch) -> Settled:
 
 MAPS = {
     ("value", "-"): Map(define, formula, textbook, settle),
-    ("vjp", "x"): Map(define_vjp_x, formula_vjp_x, textbook_vjp_x, settle_vjp_x, excess_vjp_x),
+    ("vjp", "x"): Map(define_vjp_x, formula_vjp_x, textbook_vjp_x, settle_vjp_x, quotient_vjp_x),
     ("vjp", "target"): Map(
         define_vjp_target, formula_vjp_target, textbook_vjp_target, settle_vjp_target
     ),

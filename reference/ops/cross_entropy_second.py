@@ -51,13 +51,14 @@ from .cross_entropy import (
     finite,
     formula,
     formula_vjp_x,
+    quotient_of_gradient,
     settle_finite_row,
     settle_vjp_x,
     target_of,
     textbook,
     textbook_vjp_x,
 )
-from .exponential import exact
+from .exponential import Quotient, exact
 from .softmax import define as softmax
 
 
@@ -111,10 +112,10 @@ def settle_jvp_x(b: Batch) -> Settled:
     return _unusable(out, b)
 
 
-def excess_jvp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_jvp_x(b: Batch, i: int) -> Quotient:
     v, t = b.tangent(), b.target
-    constant = -(exact(t[0]) * exact(v[0])).sum() - deviation.fraction_of(boundary)
-    return deviation.excess_of_mean(a, b, v, base.fraction_total(t[0]), constant)
+    constant = -(exact(t[0]) * exact(v[0])).sum()
+    return deviation.quotient_of_mean(b, v, base.fraction_total(t[0]), constant)
 
 
 # ---------------------------------------------------------------- jvp to the targets
@@ -192,9 +193,16 @@ def settle_hvp_xx(b: Batch) -> Settled:
     return _unusable(deviation.settle_scaled(b, b.tangent(), factor, zero), b)
 
 
-def excess_hvp_xx(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    factor = a.exact(b.g) * a.total(b.target)
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), factor)
+def _factor(b: Batch) -> Fraction:
+    return Fraction(float(b.g[0, 0])) * base.fraction_total(b.target[0])
+
+
+def quotient_hvp_xx(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_scaled(b, i, b.tangent(), _factor(b))
+
+
+def excess_hvp_xx(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), _factor(b))
 
 
 # ---------------------------------------------------------------- hvp x.target
@@ -216,10 +224,8 @@ def settle_hvp_xt(b: Batch) -> Settled:
     return settle_vjp_x(with_tangent_for_target(b), signed=True)
 
 
-def excess_hvp_xt(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    v, g = b.tangent("target"), a.exact(-b.g)
-    w = g * a.exact(v[:, i : i + 1]) - boundary
-    return base.linear_excess(a, b, i, w, g * a.total(v))
+def quotient_hvp_xt(b: Batch, i: int) -> Quotient:
+    return quotient_of_gradient(b, i, b.tangent("target"))
 
 
 # ---------------------------------------------------------------- hvp target.x
@@ -246,9 +252,8 @@ def settle_hvp_tx(b: Batch) -> Settled:
     return out
 
 
-def excess_hvp_tx(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    factor = -Fraction(float(b.g[0, 0]))
-    return deviation.excess_of_deviation(a, b, i, boundary, b.tangent(), factor)
+def quotient_hvp_tx(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_deviation(b, i, b.tangent(), -Fraction(float(b.g[0, 0])))
 
 
 # ---------------------------------------------------------------- hvp target.target
@@ -263,18 +268,23 @@ def formula_hvp_tt(a: Any, b: Batch) -> Any:
 
 
 MAPS = {
-    ("jvp", "x"): Map(define_jvp_x, formula_jvp_x, textbook_jvp_x, settle_jvp_x, excess_jvp_x),
+    ("jvp", "x"): Map(define_jvp_x, formula_jvp_x, textbook_jvp_x, settle_jvp_x, quotient_jvp_x),
     ("jvp", "target"): Map(
         define_jvp_target, formula_jvp_target, textbook_jvp_target, settle_jvp_target
     ),
     ("hvp", "x.x"): Map(
-        define_hvp_xx, formula_hvp_xx, textbook_hvp_xx, settle_hvp_xx, excess_hvp_xx
+        define_hvp_xx,
+        formula_hvp_xx,
+        textbook_hvp_xx,
+        settle_hvp_xx,
+        quotient_hvp_xx,
+        excess_hvp_xx,
     ),
     ("hvp", "x.target"): Map(
-        define_hvp_xt, formula_hvp_xt, textbook_hvp_xt, settle_hvp_xt, excess_hvp_xt
+        define_hvp_xt, formula_hvp_xt, textbook_hvp_xt, settle_hvp_xt, quotient_hvp_xt
     ),
     ("hvp", "target.x"): Map(
-        define_hvp_tx, formula_hvp_tx, textbook_hvp_tx, settle_hvp_tx, excess_hvp_tx
+        define_hvp_tx, formula_hvp_tx, textbook_hvp_tx, settle_hvp_tx, quotient_hvp_tx
     ),
     ("hvp", "target.target"): Map(
         define_hvp_tt, formula_hvp_tt, formula_hvp_tt, deviation.settle_constant_zero

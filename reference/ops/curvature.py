@@ -28,20 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arithmetic.base import F64, Mask
-from ..arithmetic.multiprecision import Ball, Multiprecision
 from . import base
 from .base import ZERO, Batch, Settled
-from .deviation import first_row, fraction_of, shifted
+from .deviation import first_row, shifted
 from .exponential import (
     PRIME,
     Exact,
     ExpSum,
     Powers,
+    Quotient,
     approximately_zero,
     exact,
-    refuse_beyond,
     residue,
-    side,
 )
 from .limits import settle_limits
 
@@ -165,24 +163,14 @@ def _suspects(b: Batch, p: F64, v: F64, h: int) -> Mask:
     return approximately_zero(value, size) & b.kept & b.regular[:, None]
 
 
-def excess(
-    a: Multiprecision,
-    b: Batch,
-    i: int,
-    boundary: Ball,
-    p: Vectors,
-    v: F64,
-    h: int = 0,
-    factor: Fraction = Fraction(1),
-) -> Ball:
-    """A positive multiple of r_i - boundary, for one row."""
+def quotient(
+    b: Batch, i: int, p: Vectors, v: F64, h: int = 0, factor: Fraction = Fraction(1)
+) -> Quotient:
+    """The result of one row, exactly."""
     powers = first_row(b)
-    at_zero = fraction_of(boundary) == 0
-    refuse_beyond(powers, 2 if at_zero else 3)
+    powers.refuse_beyond(2)
     bracket = Bracket(powers, p.row(0), exact(v[0]), h).at(i).times(factor)
-    if at_zero:
-        return bracket.ball(a)
-    return side(a, powers.e(i) * bracket, powers.S2 * powers.S, boundary)
+    return Quotient((powers.e(i), bracket), (powers.S, powers.S, powers.S))
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,10 +205,10 @@ class Covariance:
             return None
         return self.numerator().over(self.powers.S2)
 
-    def excess(self, a: Multiprecision, boundary: Ball, factor: Fraction) -> Ball:
-        """A positive multiple of f cov - boundary."""
-        refuse_beyond(self.powers, 2)
-        return side(a, self.numerator().times(factor), self.powers.S2, boundary)
+    def quotient(self, factor: Fraction = Fraction(1)) -> Quotient:
+        """f cov, exactly."""
+        self.powers.refuse_beyond(2)
+        return Quotient((self.numerator().times(factor),), (self.powers.S, self.powers.S))
 
 
 def formula(row: Any, c: Any, w: Any) -> Any:

@@ -12,13 +12,15 @@ tangent, which is <s, v> then (:func:`reference.ops.exponential.common_mean`), a
 otherwise. With two or more distinct logits f s_i (v_i - <s, v>) is 0 where v_i is that mean, and
 transcendental everywhere else: e_i (v_i S - V) has not the exponents that q S^2 has.
 
-Near a boundary: S (r - b) and S^2 (r - b) are sums of exponentials whose coefficients are exact.
+All of them are quotients of sums of exponentials whose coefficients are exact, and so is the share
+w - s_i v that the gradients of log_softmax and cross-entropy are: ``quotient_of_...``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,10 +28,9 @@ from numpy.typing import NDArray
 
 from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from ..arithmetic.multiprecision import Ball, Multiprecision
 from . import base
 from .base import UNDEFINED, ZERO, Batch, Logits, Settled, Textbook
-from .exponential import ExpSum, Powers, approximately_zero, common_mean, exact
+from .exponential import Powers, Quotient, approximately_zero, common_mean, exact, number
 from .limits import one_infinity, settle_limits, settle_unless_regular
 
 # ---------------------------------------------------------------- definition
@@ -198,66 +199,70 @@ def settle_constant_zero(b: Batch) -> Settled:
     return out
 
 
-# ---------------------------------------------------------------- next to a boundary
+# ---------------------------------------------------------------- exactly, for one row
 
 
-def fraction_of(boundary: Ball) -> Fraction:
-    """The dyadic rational that an exact ball of shape (1, 1) is."""
-    sign, man, exp, _ = boundary.mid[0, 0]
-    return Fraction(int(-man if sign else man)) * Fraction(2) ** int(exp)
-
-
+@lru_cache(maxsize=4)
 def first_row(b: Batch) -> Powers:
     return Powers(b.x[0], b.kept[0])
 
 
-def excess_of_mean(
-    a: Multiprecision, b: Batch, v: F64, slope: Fraction, constant: Fraction
-) -> Ball:
-    """S (constant + slope <s, v>), for one row."""
-    powers = first_row(b)
-    total: ExpSum = powers.sum(exact(v[0])).times(slope) + powers.S.times(constant)
-    return total.ball(a)
+def quotient_of_share(b: Batch, i: int, w: Fraction, v: Fraction) -> Quotient:
+    """w - s_i v."""
+    row = first_row(b)
+    return Quotient((row.S.times(w) - row.e(i).times(v),), (row.S,))
 
 
-def excess_of_deviation(
-    a: Multiprecision, b: Batch, i: int, boundary: Ball, v: F64, factor: Fraction = Fraction(1)
-) -> Ball:
-    """S (f (v_i - <s, v>) - b)."""
-    constant = factor * Fraction(float(v[0, i])) - fraction_of(boundary)
-    return excess_of_mean(a, b, v, -factor, constant)
+def quotient_of_mean(b: Batch, v: F64, slope: Fraction, constant: Fraction) -> Quotient:
+    """constant + slope <s, v>."""
+    row = first_row(b)
+    return Quotient((row.sum(exact(v[0])).times(slope) + row.S.times(constant),), (row.S,))
 
 
-def excess_of_scaled(a: Any, b: Batch, i: int, boundary: Any, v: F64, factor: Any = None) -> Any:
+def quotient_of_deviation(b: Batch, i: int, v: F64, factor: Fraction = Fraction(1)) -> Quotient:
+    """f (v_i - <s, v>)."""
+    return quotient_of_mean(b, v, -factor, factor * Fraction(float(v[0, i])))
+
+
+def quotient_of_scaled(b: Batch, i: int, v: F64, factor: Fraction = Fraction(1)) -> Quotient:
+    """f s_i (v_i - <s, v>)."""
+    row = first_row(b)
+    linear = quotient_of_deviation(b, i, v, factor)
+    return Quotient((row.e(i), *linear.numerator), (row.S, *linear.denominator))
+
+
+def excess_of_scaled(
+    a: Any, b: Batch, i: int, boundary: Fraction, v: F64, factor: Fraction = Fraction(1)
+) -> Any:
     """S^2 (r_i - b) = e_i A - b S^2, A = f sum_j e_j (v_i - v_j), where S = k + t and e_top = 1.
 
-    Groups of equal logits have exact coefficients. At the top, the terms that are linear in e are
-    collected: f (k v_i - V) - b k^2 + sum_groups e (f c - 2 b k n) - b t^2, c = n v_i - (group's
-    V). At b = 0 the sign is A's.
+    As the quotient's, for rows too long to expand S^2. Groups of equal logits have exact
+    coefficients. At the top, the terms that are linear in e are collected: f (k v_i - V) - b k^2 +
+    sum_groups e (f c - 2 b k n) - b t^2, c = n v_i - (group's V). At b = 0 the sign is A's.
+    Everything is multiplied by the denominator of b.
     """
+    f, beta = number(a, factor * boundary.denominator), a.dyadic(boundary.numerator, 0)
     kept = b.kept[0]
     keys, group = np.unique(b.x[0, kept], return_inverse=True)
     values, own = v[0, kept], a.exact(v[:, i : i + 1])
-    if factor is None:
-        factor = a.exact(np.ones((1, 1)))
     coefficients, powers, sizes = [], [], []
     for n, key in enumerate(keys):
         members = values[group == n]
         size = a.exact(np.full((1, 1), float(members.size)))
-        coefficients.append(factor * (size * own - a.total(members[None, :])))
+        coefficients.append(f * (size * own - a.total(members[None, :])))
         powers.append(a.exp(a.difference(np.full((1, 1), key), b.m)))
         sizes.append(size)
     k, c = sizes.pop(), coefficients.pop()
     tail = Logits(a, b).zero
     t = tail
     at_top = b.x[0, i] == b.m[0, 0]
-    shift = boundary * k + boundary * k if at_top else tail
+    shift = beta * k + beta * k if at_top else tail
     for size, coefficient, power in zip(sizes, coefficients, powers, strict=False):
         tail = tail + power * (coefficient - shift * size)
         t = t + power * size
     if at_top:
-        return c - boundary * k * k + (tail - boundary * t * t)
+        return c - beta * k * k + (tail - beta * t * t)
     own_power = a.exp(a.difference(b.x[:, i : i + 1], b.m))
-    if boundary.mid[0, 0][1] == 0:
+    if boundary == 0:
         return c + tail
-    return own_power * (c + tail) - boundary * (k + t) * (k + t)
+    return own_power * (c + tail) - beta * (k + t) * (k + t)

@@ -321,7 +321,7 @@ class Part:
                 interval = intervals.times(interval, values(b, name))
             return interval
 
-        def side(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+        def side(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
             return excess(self, a, b, boundary, scale)
 
         return Map(
@@ -329,8 +329,8 @@ class Part:
             lambda a, b: scaled(a, b, self.formula(a, b)),
             lambda a, b: scaled(a, b, self.textbook(a, b)),
             settle,
-            None if self.polynomial is None else side,
-            between,
+            excess=None if self.polynomial is None else side,
+            between=between,
         )
 
 
@@ -338,18 +338,18 @@ def _rows(columns: Sequence[Sequence[Any]], n: int) -> list[list[Any]]:
     return [[column[i] for column in columns] for i in range(n)]
 
 
-def excess(part: Part, a: Any, b: Batch, boundary: Any, scale: Sequence[str]) -> Any:
-    """(scale p - boundary) (1 + t)^k, by Horner's rule from the highest power of t."""
+def excess(part: Part, a: Any, b: Batch, boundary: Fraction, scale: Sequence[str]) -> Any:
+    """(scale p - n / d) (1 + t)^k d, by Horner's rule from the highest power of t."""
     assert part.polynomial is not None
     assert part.logistic is not None
-    factor = a.exact(np.ones((1, 1)))
+    factor, beta = a.dyadic(boundary.denominator, 0), a.dyadic(boundary.numerator, 0)
     for name in scale:
         factor = factor * a.exact(values(b, name))
     numerator = part.polynomial(a, b)
     degree = max(len(numerator) - 1, part.power)
     t, total = part.logistic(a, b).t, a.exact(np.zeros((1, 1)))
     for j in range(degree, -1, -1):
-        coefficient = -boundary * a.exact(np.full((1, 1), float(comb(part.power, j))))
+        coefficient = -beta * a.dyadic(comb(part.power, j), 0)
         if j < len(numerator):
             coefficient = factor * numerator[j] + coefficient
         total = coefficient + t * total

@@ -19,10 +19,12 @@ third degree in e and 512 for the second degree.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, reduce
+from math import prod
+from operator import mul
 
 import numpy as np
 from mpmath import libmp
@@ -50,6 +52,11 @@ def exact(values: F64) -> Exact:
 def _bits(value: Fraction) -> int:
     """k of a denominator 2^k."""
     return value.denominator.bit_length() - 1
+
+
+def number(a: Multiprecision, value: Fraction) -> Ball:
+    """A dyadic rational in the arithmetic, of shape (1, 1)."""
+    return a.dyadic(value.numerator, -_bits(value))
 
 
 def residue(value: Fraction) -> int:
@@ -107,23 +114,36 @@ class ExpSum:
             return None
         return Fraction(p, q) * Fraction(2) ** (other.unit - self.unit)
 
-    def ball(self, a: Multiprecision) -> Ball:
-        """A positive multiple of the sum, tight enough to tell its sign where bits suffice."""
+    def sign(self, a: Multiprecision) -> Ball:
+        """A ball with the sign of the sum, where the precision suffices to tell it."""
+        return self._collected(a, 0)[0]
+
+    def value(self, a: Multiprecision) -> Ball:
+        """The sum, as precise as its exponentials unless they cancel."""
+        total, top = self._collected(a, a.bits)
+        return total * a.exp(a.dyadic(top, -self.step)) * a.dyadic(1, -self.unit)
+
+    def _collected(self, a: Multiprecision, bits: int) -> tuple[Ball, int]:
+        """The sum with its largest exponential divided out, in units, and that one's exponent.
+
+        What is certainly smaller than 2^-bits of the sum is left to the radius.
+        """
         terms = sorted(((e, c) for e, c in self.terms.items() if c), reverse=True)
         if not terms:
-            return a.dyadic(0, 0)
+            return a.dyadic(0, 0), 0
         top = terms[0][0]
         total = a.dyadic(terms[0][1], 0)
         rest = sum(abs(c) for _, c in terms[1:])
         for start in range(1, len(terms), _CHUNK):
             chunk = [(e - top, c) for e, c in terms[start : start + _CHUNK]]
             # e^E <= 2^(1.4426 E) for E <= 0 bounds what is left without an exponential.
-            if _certain(total, a.dyadic(rest, (chunk[0][0] * 7213 // 5000 >> self.step) + 1)):
-                break
+            bound = (chunk[0][0] * 7213 // 5000 >> self.step) + 1
+            if _certain(total, a.dyadic(rest, bound + bits)):
+                return total.widened(a.dyadic(rest, bound)), top
             powers = a.exp(_row(a, [(e, -self.step) for e, _ in chunk]))
             total = total + a.sum(powers * _row(a, [(c, 0) for _, c in chunk]))
             rest -= sum(abs(c) for _, c in chunk)
-        return total
+        return total, top
 
 
 def _row(a: Multiprecision, values: Iterable[tuple[int, int]]) -> Ball:
@@ -204,25 +224,46 @@ class Powers:
         """May products of so many sums be formed?"""
         return bool(self.distinct**degree <= PRODUCTS)
 
+    def refuse_beyond(self, degree: int) -> None:
+        """Leave a question of so many products to more precision."""
+        if not self.within(degree):
+            raise TooWide("too many distinct logits to expand the sum")
+
 
 def step_of(*rows: Exact) -> int:
     """The step that the exact values of some rows have in common."""
     return max((_bits(v) for row in rows for v in row), default=0)
 
 
-def side(a: Multiprecision, numerator: ExpSum, denominator: ExpSum, boundary: Ball) -> Ball:
-    """A positive multiple of N / D - b for D > 0: what ``Map.excess`` returns."""
-    sign, man, exp, _ = boundary.mid[0, 0]
-    if not man:
-        return numerator.ball(a)
-    b = Fraction(int(-man if sign else man)) * Fraction(2) ** int(exp)
-    return (numerator - denominator.times(b)).ball(a)
+@dataclass(frozen=True, eq=False)
+class Quotient:
+    """A result N / D exactly, both products of sums of exponentials, all factors of D positive."""
+
+    numerator: tuple[ExpSum, ...]
+    denominator: tuple[ExpSum, ...]
+
+    def value(self, a: Multiprecision) -> Ball:
+        """The result. Where its largest terms cancel, they do so exactly, within a factor."""
+        numerator, denominator = (
+            reduce(mul, [factor.value(a) for factor in factors])
+            for factors in (self.numerator, self.denominator)
+        )
+        return numerator / denominator
+
+    def excess(self, a: Multiprecision, boundary: Fraction) -> Ball:
+        """A positive multiple of N / D - b, see :class:`reference.ops.base.Map`."""
+        if boundary == 0:
+            return reduce(mul, [factor.sign(a) for factor in self.numerator])
+        numerator, denominator = expanded(self.numerator), expanded(self.denominator)
+        p, q = Fraction(boundary.numerator), Fraction(boundary.denominator)
+        return (numerator.times(q) - denominator.times(p)).sign(a)
 
 
-def refuse_beyond(powers: Powers, degree: int) -> None:
-    """Leave a question of so many products to more precision."""
-    if not powers.within(degree):
-        raise TooWide("too many distinct logits to expand the sum")
+def expanded(factors: Sequence[ExpSum]) -> ExpSum:
+    """The product; one with too many terms is left to more precision."""
+    if len(factors) > 1 and prod(len(factor.terms) for factor in factors) > PRODUCTS:
+        raise TooWide("too many distinct logits to expand the product")
+    return reduce(mul, factors)
 
 
 def common_mean(
@@ -260,10 +301,11 @@ __all__ = [
     "Exact",
     "ExpSum",
     "Powers",
+    "Quotient",
     "approximately_zero",
     "common_mean",
     "exact",
-    "refuse_beyond",
-    "side",
+    "expanded",
+    "number",
     "step_of",
 ]

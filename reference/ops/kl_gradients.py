@@ -24,12 +24,11 @@ import numpy as np
 
 from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from ..arithmetic.multiprecision import TooWide
 from . import base, deviation, expectation
 from .base import NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Map, Settled, Textbook
 from .cross_entropy import cotangent
-from .deviation import fraction_of, shifted, spread
-from .exponential import PRODUCTS, Powers, approximately_zero, common_mean, refuse_beyond, side
+from .deviation import shifted, spread
+from .exponential import Quotient, approximately_zero, common_mean
 from .limits import settle_limits
 from .pairs import Pair, PairRow
 from .softmax import define as softmax
@@ -114,14 +113,11 @@ def _tip(out: Settled, r: int, kept: Mask, slope: F64) -> None:
         out.codes[r, infinite] = POS_INF if signs == {1.0} else NEG_INF
 
 
-def excess_vjp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_vjp_x(b: Batch, i: int) -> Quotient:
     pair = Pair(b)
     powers, delta = deviation.first_row(pair.x), pair.delta.row(0)
-    refuse_beyond(powers, 2)
     linear = (powers.S.times(delta[i]) - powers.sum(delta)).times(cotangent_of(b, 0))
-    if fraction_of(boundary) == 0:
-        return linear.ball(a)
-    return side(a, powers.e(i) * linear, powers.S2, boundary)
+    return Quotient((powers.e(i), linear), (powers.S, powers.S))
 
 
 # ---------------------------------------------------------------- vjp to y
@@ -175,20 +171,14 @@ def unless_both(pair: Pair, columns: int) -> Settled:
     return out
 
 
-def excess_vjp_y(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_vjp_y(b: Batch, i: int) -> Quotient:
     x, y = Pair(b).powers()
-    refuse_beyond_both(x, y)
-    numerator = (y.e(i) * x.S - x.e(i) * y.S).times(cotangent_of(b, 0))
-    return side(a, numerator, x.S * y.S, boundary)
-
-
-def refuse_beyond_both(x: Powers, y: Powers) -> None:
-    """Leave a question of so many products to more precision."""
-    if x.distinct * y.distinct > PRODUCTS:
-        raise TooWide("too many distinct logits to expand the sum")
+    numerator = y.e(i) * x.S - x.e(i) * y.S
+    numerator = numerator.times(cotangent_of(b, 0))
+    return Quotient((numerator,), (x.S, y.S))
 
 
 MAPS = {
-    ("vjp", "x"): Map(define_vjp_x, formula_vjp_x, textbook_vjp_x, settle_vjp_x, excess_vjp_x),
-    ("vjp", "y"): Map(define_vjp_y, formula_vjp_y, textbook_vjp_y, settle_vjp_y, excess_vjp_y),
+    ("vjp", "x"): Map(define_vjp_x, formula_vjp_x, textbook_vjp_x, settle_vjp_x, quotient_vjp_x),
+    ("vjp", "y"): Map(define_vjp_y, formula_vjp_y, textbook_vjp_y, settle_vjp_y, quotient_vjp_y),
 }

@@ -37,17 +37,16 @@ from .deviation import shifted, spread
 from .exponential import (
     PRIME,
     PRODUCTS,
-    ExpSum,
+    Quotient,
     approximately_zero,
     common_mean,
     exact,
+    expanded,
     residue,
-    side,
 )
 from .kl_gradients import (
     cotangent_of,
     delta_of,
-    refuse_beyond_both,
     softmaxes,
     textbook_delta,
     unless_both,
@@ -109,9 +108,9 @@ def _rational_suspects(pair: Pair, v: F64) -> Mask:
         return approximately_zero(found[0] - found[1], size[0] * size[1])
 
 
-def excess_jvp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_jvp_x(b: Batch, i: int) -> Quotient:
     pair = Pair(b)
-    return Covariance.of(pair.x, pair.delta, b.tangent()).excess(a, boundary, Fraction(1))
+    return Covariance.of(pair.x, pair.delta, b.tangent()).quotient()
 
 
 # ---------------------------------------------------------------- jvp to y
@@ -164,8 +163,8 @@ def _rational_difference(pair: Pair, v: F64, r: int) -> Fraction | None:
     q = residue(means[1] - means[0])
     if (V_y * S_x - V_x * S_y - q * S_x * S_y) % PRIME or x.distinct * y.distinct > PRODUCTS:
         return None
-    numerator, denominator = _quotient(pair, v, r)
-    return numerator.over(denominator)
+    quotient = _quotient(pair, v, r)
+    return expanded(quotient.numerator).over(expanded(quotient.denominator))
 
 
 def _may_be_rational(pair: Pair, v: F64, r: int) -> bool:
@@ -177,17 +176,16 @@ def _may_be_rational(pair: Pair, v: F64, r: int) -> bool:
     return abs(gap) <= 1e-9
 
 
-def _quotient(pair: Pair, v: F64, r: int) -> tuple[ExpSum, ExpSum]:
-    """V(y) S(x) - V(x) S(y), and S(x) S(y)."""
+def _quotient(pair: Pair, v: F64, r: int) -> Quotient:
+    """V(y) S(x) - V(x) S(y) over S(x) S(y)."""
     x, y = pair.powers(r)
-    refuse_beyond_both(x, y)
     values = exact(v[r])
-    return y.sum(values) * x.S - x.sum(values) * y.S, x.S * y.S
+    numerator = expanded((y.sum(values), x.S)) - expanded((x.sum(values), y.S))
+    return Quotient((numerator,), (x.S, y.S))
 
 
-def excess_jvp_y(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    numerator, denominator = _quotient(Pair(b), b.tangent("y"), 0)
-    return side(a, numerator, denominator, boundary)
+def quotient_jvp_y(b: Batch, i: int) -> Quotient:
+    return _quotient(Pair(b), b.tangent("y"), 0)
 
 
 # ---------------------------------------------------------------- hvp x.x
@@ -220,9 +218,9 @@ def settle_hvp_xx(b: Batch) -> Settled:
     return out
 
 
-def excess_hvp_xx(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_hvp_xx(b: Batch, i: int) -> Quotient:
     pair = Pair(b)
-    return curvature.excess(a, pair.x, i, boundary, pair.delta, b.tangent(), 1, cotangent_of(b, 0))
+    return curvature.quotient(pair.x, i, pair.delta, b.tangent(), 1, cotangent_of(b, 0))
 
 
 # ---------------------------------------------------------------- the blocks with y
@@ -266,18 +264,22 @@ def _block(sign: int, of: str, tangent: str) -> Map:
         out.codes[~pair.both] = UNDEFINED
         return out
 
-    def excess(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-        factor, v = a.exact(sign * b.g), b.tangent(tangent)
+    def quotient(b: Batch, i: int) -> Quotient:
+        v, factor = b.tangent(tangent), sign * cotangent_of(b, 0)
+        return deviation.quotient_of_scaled(logits(b), i, v, factor)
+
+    def excess(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
+        v, factor = b.tangent(tangent), sign * cotangent_of(b, 0)
         return deviation.excess_of_scaled(a, logits(b), i, boundary, v, factor)
 
-    return Map(define, formula, textbook, settle, excess)
+    return Map(define, formula, textbook, settle, quotient, excess)
 
 
 MAPS = {
-    ("jvp", "x"): Map(define_jvp_x, formula_jvp_x, textbook_jvp_x, settle_jvp_x, excess_jvp_x),
-    ("jvp", "y"): Map(define_jvp_y, formula_jvp_y, textbook_jvp_y, settle_jvp_y, excess_jvp_y),
+    ("jvp", "x"): Map(define_jvp_x, formula_jvp_x, textbook_jvp_x, settle_jvp_x, quotient_jvp_x),
+    ("jvp", "y"): Map(define_jvp_y, formula_jvp_y, textbook_jvp_y, settle_jvp_y, quotient_jvp_y),
     ("hvp", "x.x"): Map(
-        define_hvp_xx, formula_hvp_xx, textbook_hvp_xx, settle_hvp_xx, excess_hvp_xx
+        define_hvp_xx, formula_hvp_xx, textbook_hvp_xx, settle_hvp_xx, quotient_hvp_xx
     ),
     ("hvp", "x.y"): _block(-1, "x", "y"),
     ("hvp", "y.x"): _block(-1, "x", "x"),

@@ -22,6 +22,7 @@ import numpy as np
 from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import base, deviation
 from .base import NAN, NEG_INF, UNDEFINED, ZERO, Batch, Logits, Map, Op, Settled, Textbook
+from .exponential import Quotient
 from .limits import one_infinity
 from .softmax import define as softmax
 
@@ -99,8 +100,9 @@ def settle_vjp(b: Batch) -> Settled:
     return out
 
 
-def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return base.linear_excess(a, b, i, a.exact(b.g[:, i : i + 1]) - boundary, a.total(b.g))
+def quotient_vjp(b: Batch, i: int) -> Quotient:
+    own = Fraction(float(b.g[0, i]))
+    return deviation.quotient_of_share(b, i, own, base.fraction_total(b.g[0]))
 
 
 # ---------------------------------------------------------------- jvp
@@ -124,8 +126,8 @@ def settle_jvp(b: Batch) -> Settled:
     return deviation.settle_deviation(b, b.tangent())
 
 
-def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return deviation.excess_of_deviation(a, b, i, boundary, b.tangent())
+def quotient_jvp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_deviation(b, i, b.tangent())
 
 
 # ---------------------------------------------------------------- hvp
@@ -152,8 +154,13 @@ def settle_hvp(b: Batch) -> Settled:
     )
 
 
-def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), -a.total(b.g))
+def quotient_hvp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_scaled(b, i, b.tangent(), -base.fraction_total(b.g[0]))
+
+
+def excess_hvp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
+    factor = -base.fraction_total(b.g[0])
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), factor)
 
 
 OP = Op(
@@ -163,8 +170,10 @@ OP = Op(
     per_row=False,
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
-        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
-        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, excess_jvp),
-        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, excess_hvp),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp),
+        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
+        ("hvp", "x.x"): Map(
+            define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp, excess_hvp
+        ),
     },
 )

@@ -20,6 +20,7 @@ import numpy as np
 from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import base, deviation, softmax
 from .base import NAN, NEG_INF, POS_INF, ZERO, Batch, Logits, Map, Op, Settled, Textbook
+from .exponential import Quotient
 
 # ---------------------------------------------------------------- value
 
@@ -70,8 +71,8 @@ def settle_vjp(b: Batch) -> Settled:
     return out
 
 
-def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return base.linear_excess(a, b, i, -boundary, a.exact(-b.g))
+def quotient_vjp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_share(b, i, Fraction(0), -Fraction(float(b.g[0, 0])))
 
 
 # ---------------------------------------------------------------- jvp
@@ -94,9 +95,8 @@ def settle_jvp(b: Batch) -> Settled:
     return deviation.settle_mean(b, b.tangent())
 
 
-def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    constant = -deviation.fraction_of(boundary)
-    return deviation.excess_of_mean(a, b, b.tangent(), Fraction(1), constant)
+def quotient_jvp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_mean(b, b.tangent(), Fraction(1), Fraction(0))
 
 
 # ---------------------------------------------------------------- hvp
@@ -124,8 +124,13 @@ def settle_hvp(b: Batch) -> Settled:
     )
 
 
-def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), a.exact(b.g))
+def quotient_hvp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_scaled(b, i, b.tangent(), Fraction(float(b.g[0, 0])))
+
+
+def excess_hvp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
+    factor = Fraction(float(b.g[0, 0]))
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), factor)
 
 
 OP = Op(
@@ -135,8 +140,10 @@ OP = Op(
     per_row=True,
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
-        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
-        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, excess_jvp),
-        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, excess_hvp),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp),
+        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
+        ("hvp", "x.x"): Map(
+            define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp, excess_hvp
+        ),
     },
 )

@@ -128,7 +128,10 @@ class Pair:
 
     @cached_property
     def near(self) -> Mask:
-        """Rows with a divergence below 1, as far as float64 can tell, (B, 1)."""
+        """Rows with a divergence below 1, as far as float64 can tell, (B, 1).
+
+        It is infinite where s(y) is 0 within K, also if that is so by a +inf outside K.
+        """
         with np.errstate(all="ignore"):
             s, largest = shifted(self.x)
             _, other = shifted(self.y)
@@ -136,7 +139,8 @@ class Pair:
             f = np.where(self.kept, self.usable_y - self.y.m, 0.0)
             gap = np.where(s > 0, s * (d - f), 0.0).sum(axis=1, keepdims=True)
             value = gap + np.log(largest) - np.log(other)
-        return np.asarray((value < 1) & ~self.bad.any(axis=1, keepdims=True))
+        apart = (self.kept & ~self.y.kept).any(axis=1, keepdims=True)
+        return np.asarray((value < 1) & ~self.bad.any(axis=1, keepdims=True) & ~apart)
 
     @cached_property
     def reference(self) -> tuple[F64, F64]:

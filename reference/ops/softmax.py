@@ -22,6 +22,7 @@ from ..arithmetic.base import F64
 from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import base, curvature, deviation
 from .base import Batch, Logits, Map, Op, Settled, Textbook
+from .exponential import Quotient
 from .limits import one_infinity, settle_limits
 
 # ---------------------------------------------------------------- value
@@ -52,8 +53,8 @@ def settle(b: Batch) -> Settled:
     return out
 
 
-def excess(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return base.linear_excess(a, b, i, -boundary, a.exact(-np.ones((1, 1))))
+def quotient(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_share(b, i, Fraction(0), Fraction(-1))
 
 
 # ---------------------------------------------------------------- vjp
@@ -77,7 +78,11 @@ def settle_vjp(b: Batch) -> Settled:
     return deviation.settle_scaled(b, b.g)
 
 
-def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_vjp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_scaled(b, i, b.g)
+
+
+def excess_vjp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
     return deviation.excess_of_scaled(a, b, i, boundary, b.g)
 
 
@@ -105,7 +110,11 @@ def settle_jvp(b: Batch) -> Settled:
     return deviation.settle_scaled(b, b.tangent())
 
 
-def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
+def quotient_jvp(b: Batch, i: int) -> Quotient:
+    return deviation.quotient_of_scaled(b, i, b.tangent())
+
+
+def excess_jvp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
     return deviation.excess_of_scaled(a, b, i, boundary, b.tangent())
 
 
@@ -136,8 +145,8 @@ def settle_hvp(b: Batch) -> Settled:
     return curvature.settle(b, curvature.of_floats(b.g), b.tangent())
 
 
-def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return curvature.excess(a, b, i, boundary, curvature.of_floats(b.g), b.tangent())
+def quotient_hvp(b: Batch, i: int) -> Quotient:
+    return curvature.quotient(b, i, curvature.of_floats(b.g), b.tangent())
 
 
 OP = Op(
@@ -146,9 +155,13 @@ OP = Op(
     differentiable=("x",),
     per_row=False,
     maps={
-        ("value", "-"): Map(define, formula, textbook, settle, excess),
-        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, excess_vjp),
-        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, excess_jvp),
-        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, excess_hvp),
+        ("value", "-"): Map(define, formula, textbook, settle, quotient),
+        ("vjp", "x"): Map(
+            define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp, excess_vjp
+        ),
+        ("jvp", "x"): Map(
+            define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp, excess_jvp
+        ),
+        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp),
     },
 )
