@@ -1,14 +1,17 @@
 """The oracle's last tier: one element at a time, in mpmath balls of rising precision.
 
 An element is decided when both ends of its ball round to the same value of the format and the ball
-is narrower than 2^-20 ulp. A rounding boundary that stays inside however narrow the ball gets is
-decided by a sign: ``Map.excess`` is a positive multiple of result minus boundary whose rational
-part is exact, so what is left of it is not lost against millions of equal digits.
+is narrower than 2^-20 ulp. A rounding boundary inside so narrow a ball is hardly there by chance:
+the result may be e^-1e9 away from it, where no precision reaches. Its side is asked for at once,
+by a sign: ``Map.excess`` is a positive multiple of result minus boundary whose coefficients are
+exact. Where the sign is not certain either, the precision rises.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,6 @@ from .formats import Format
 from .ops.base import Batch, Map
 from .references import FAR, TIGHT, Parts, expand, expand_mpf
 
-_SIGN_BITS = 1 << 11  # from here on an undecided element is asked for its sign
 _BEYOND = 192  # bits beyond a midpoint's for the ends of its ball: a radius may be e^-1e23 of it
 
 Mask = NDArray[np.bool_]
@@ -75,12 +77,19 @@ class _SignTest:
     """Decides elements of one row by the side of the rounding boundary that they lie on."""
 
     def __init__(self, map_: Map, batch: Batch, row: int, bits: int, fmt: Format) -> None:
-        self.excess, self.format, self.batch, self.index = map_.excess, fmt, batch, row
+        self.excess, self.format, self.index = map_.excess, fmt, row
+        self.inputs = batch.inputs
         self.arithmetic = Multiprecision(bits)
+        self.known: dict[Any, int] = {}
+
+    @cached_property
+    def row(self) -> Batch:
+        """The row by itself; it keeps what its elements share."""
+        return Batch({name: np.asarray(a)[[self.index]] for name, a in self.inputs.items()})
 
     def rounding(self, index: int, mid: Any, rad: Any) -> Parts | None:
         """(hi, lo, exponent) of an undecided element, or None where it stays so."""
-        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= _SIGN_BITS else None
+        at = boundary(self.format, mid, rad)
         return None if at is None else self._beside(index, *at)
 
     def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:
@@ -93,16 +102,31 @@ class _SignTest:
     def _beside(self, index: int, man: int, exp: int) -> Parts | None:
         if self.excess is None:
             return None
-        row = Batch({name: np.asarray(a)[[self.index]] for name, a in self.batch.inputs.items()})
-        try:
-            side = self.excess(self.arithmetic, row, index, self.arithmetic.dyadic(man, exp))
-        except TooWide:
-            return None
-        value, error = side.mid[0, 0], side.rad[0, 0]
-        sign = int(libmp.mpf_sign(value))
-        if not sign or libmp.mpf_le(libmp.mpf_abs(value), error):
+        # Elements with the same inputs have the same result.
+        like = man, exp, *self._inputs_of(index)
+        if like not in self.known:
+            self.known[like] = self._sign(index, man, exp)
+        sign = self.known[like]
+        if not sign:
             return None
         return expand(man, exp, sign) if man else (0.5 * sign, 0.0, -FAR)
+
+    def _sign(self, index: int, man: int, exp: int) -> int:
+        """The sign of result minus boundary; 0 where it is not certain."""
+        assert self.excess is not None
+        try:
+            side = self.excess(self.arithmetic, self.row, index, self.arithmetic.dyadic(man, exp))
+        except TooWide:
+            return 0
+        value, error = side.mid[0, 0], side.rad[0, 0]
+        return 0 if libmp.mpf_le(libmp.mpf_abs(value), error) else int(libmp.mpf_sign(value))
+
+    def _inputs_of(self, index: int) -> Iterator[float]:
+        for name, array in self.inputs.items():
+            if name == "label":
+                yield float(np.ravel(array[self.index])[0] == index)
+            elif np.ndim(array) == 2 and np.shape(array)[1] > 1:
+                yield float(array[self.index, index])
 
 
 def decided(fmt: Format, mid: Any, rad: Any) -> bool:

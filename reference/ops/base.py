@@ -22,17 +22,19 @@ l = log_softmax(x), g the cotangent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
+
+T = TypeVar("T")
 
 FORMULA, ZERO, EXACT, POS_INF, NEG_INF, NAN, UNDEFINED = range(7)
 """How an element is settled: evaluate the formula, or a value known without evaluation."""
@@ -84,6 +86,7 @@ class Batch:
 
     def __init__(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         self.inputs = dict(inputs)
+        self._kept: dict[Hashable, Any] = {}
         self.x: F64 = np.asarray(inputs["x"], np.float64)
         if self.x.ndim != 2:
             raise ValueError(f"x must have shape (rows, classes), not {self.x.shape}")
@@ -169,9 +172,12 @@ class Batch:
         same = (~self.kept | (self.x == self.m)).all(axis=1)
         return np.asarray(self.regular & same)
 
-    def inside(self, mask: Mask, columns: int) -> NDArray[np.intp]:
-        """Indices of rows where ``mask`` holds (``columns`` = 0 gives none)."""
-        return np.flatnonzero(mask) if columns else np.empty(0, np.intp)
+    def once(self, name: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returns, kept under this name for the lifetime of the batch."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: T = self._kept[name]
+        return found
 
 
 class Logits:
@@ -329,17 +335,6 @@ def residual(row: Logits, values: F64) -> Any:
     return a.where(top, at_top, a.exact(values) - row.s * total)
 
 
-def linear_excess(a: Any, b: Batch, i: int, w: Any, v: Any) -> Any:
-    """S (w - s_i v) = S w - e_i v for numbers w and v, with the k largest logits summed exactly."""
-    row = Logits(a, b)
-    largest = b.kept & (b.x == b.m)
-    k = a.exact(largest.sum(axis=1, keepdims=True).astype(np.float64))
-    rest = a.sum(a.where(largest, row.zero, row.e)) * w
-    if largest[0, i]:
-        return k * w - v + rest
-    return k * w + (rest - row.e[:, i : i + 1] * v)
-
-
 def exact_totals(values: F64) -> tuple[F64, Mask]:
     """Correctly rounded row sums (:func:`math.fsum`), and where they are the exact sums."""
     totals = np.array([math.fsum(row) for row in values])
@@ -372,25 +367,3 @@ def settle_linear(
 def mpf_row(mp: Any, values: Any) -> list[Any]:
     """Float64 values as mpf, exactly."""
     return [mp.mpf(float(v)) for v in values]
-
-
-def zero_products(x: F64, g: F64) -> NDArray[np.intp]:
-    """Where sum_j e^(x_j) (g_i - g_j) is exactly 0, for one row with two or more distinct logits.
-
-    By Lindemann and Weierstrass powers of e with distinct rational exponents are linearly
-    independent over the rationals, so the sum vanishes only if it does within every group of equal
-    logits: the groups have one common mean cotangent, and g_i is that mean.
-    """
-    keys, group = np.unique(x, return_inverse=True)
-    sums = np.bincount(group, weights=g, minlength=len(keys))
-    counts = np.bincount(group, minlength=len(keys))
-    means = sums / counts
-    scale = float(np.abs(g).max(initial=0.0))
-    if np.ptp(means) > 1e-9 * scale:
-        return np.empty(0, np.intp)
-    exact = {fraction_total(g[group == k]) / int(counts[k]) for k in range(len(keys))}
-    if len(exact) != 1:
-        return np.empty(0, np.intp)
-    mean = exact.pop()
-    candidate = np.flatnonzero(np.abs(g - float(mean)) <= 1e-9 * scale)
-    return np.array([i for i in candidate if Fraction(float(g[i])) == mean], np.intp)

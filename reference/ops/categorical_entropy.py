@@ -108,7 +108,7 @@ def settle_vjp(b: Batch) -> Settled:
 
 
 def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, logits(b), a.exact(-b.g))
+    return deviation.excess_of_scaled(a, b, i, boundary, logits(b), -Fraction(float(b.g[0, 0])))
 
 
 # ---------------------------------------------------------------- jvp
@@ -141,8 +141,8 @@ def settle_jvp(b: Batch) -> Settled:
 
 
 def excess_jvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    covariance = curvature.Covariance.of(b, curvature.of_floats(logits(b)), b.tangent())
-    return covariance.excess(a, boundary, Fraction(-1))
+    p = curvature.of_floats(logits(b))
+    return curvature.covariance_of_row(b, p, b.tangent()).excess(a, boundary, Fraction(-1))
 
 
 # ---------------------------------------------------------------- hvp

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from . import base, log_softmax
+from . import base, deviation, log_softmax
 from .base import (
     NAN,
     NEG_INF,
@@ -169,10 +169,14 @@ def settle_vjp_x(b: Batch, *, signed: bool = False) -> Settled:
 
 
 def excess_vjp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    g = a.exact(-b.g)
-    return base.linear_excess(
-        a, b, i, g * a.exact(b.target[:, i : i + 1]) - boundary, g * a.total(b.target)
-    )
+    g = Fraction(float(b.g[0, 0]))
+    w = -g * Fraction(float(b.target[0, i])) - deviation.fraction_of(boundary)
+    return deviation.excess_of_linear(a, b, i, w, -g * total_target(b))
+
+
+def total_target(b: Batch) -> Fraction:
+    """T of one row."""
+    return b.once("T", lambda: base.fraction_total(b.target[0]))
 
 
 # ---------------------------------------------------------------- vjp to the targets

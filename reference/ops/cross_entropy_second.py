@@ -48,6 +48,7 @@ from .cross_entropy import (
     cotangent,
     define,
     define_vjp_x,
+    excess_vjp_x,
     finite,
     formula,
     formula_vjp_x,
@@ -56,6 +57,7 @@ from .cross_entropy import (
     target_of,
     textbook,
     textbook_vjp_x,
+    total_target,
 )
 from .exponential import exact
 from .softmax import define as softmax
@@ -116,8 +118,9 @@ def settle_jvp_x(b: Batch) -> Settled:
 
 def excess_jvp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
     v, t = b.tangent(), b.target
-    constant = -(exact(t[0]) * exact(v[0])).sum() - deviation.fraction_of(boundary)
-    return deviation.excess_of_mean(a, b, v, base.fraction_total(t[0]), constant)
+    weighted = b.once("t v", lambda: (exact(t[0]) * exact(v[0])).sum())
+    constant = -weighted - deviation.fraction_of(boundary)
+    return deviation.excess_of_mean(a, b, v, total_target(b), constant)
 
 
 # ---------------------------------------------------------------- jvp to the targets
@@ -196,7 +199,7 @@ def settle_hvp_xx(b: Batch) -> Settled:
 
 
 def excess_hvp_xx(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    factor = a.exact(b.g) * a.total(b.target)
+    factor = Fraction(float(b.g[0, 0])) * total_target(b)
     return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), factor)
 
 
@@ -220,9 +223,8 @@ def settle_hvp_xt(b: Batch) -> Settled:
 
 
 def excess_hvp_xt(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    v, g = b.tangent("target"), a.exact(-b.g)
-    w = g * a.exact(v[:, i : i + 1]) - boundary
-    return base.linear_excess(a, b, i, w, g * a.total(v))
+    row = b.once("with tangent", lambda: with_tangent_for_target(b))
+    return excess_vjp_x(a, row, i, boundary)
 
 
 # ---------------------------------------------------------------- hvp target.x

@@ -29,7 +29,7 @@ from ..arithmetic.bounds import Bound, BoundArithmetic
 from ..arithmetic.multiprecision import Ball, Multiprecision
 from . import base
 from .base import UNDEFINED, ZERO, Batch, Logits, Settled, Textbook
-from .exponential import ExpSum, Powers, common_mean, exact
+from .exponential import ExpSum, Powers, common_mean, exact, side, zero_products
 from .limits import one_infinity, settle_limits, settle_unless_regular
 
 # ---------------------------------------------------------------- definition
@@ -168,7 +168,7 @@ def settle_scaled(
             scale = factor(r) / k
             base.settle_linear(out, r, kept, v[r], scale, -scale * middle)
         else:
-            out.codes[r, kept[base.zero_products(b.x[r][kept], v[r][kept])]] = ZERO
+            out.codes[r, kept[zero_products(b.x[r][kept], v[r][kept])]] = ZERO
     return out
 
 
@@ -191,16 +191,29 @@ def fraction_of(boundary: Ball) -> Fraction:
 
 
 def first_row(b: Batch) -> Powers:
-    return Powers(b.x[0], b.kept[0])
+    return b.once("powers", lambda: Powers(b.x[0], b.kept[0]))
+
+
+def _weighted(b: Batch, v: F64) -> ExpSum:
+    """V = sum_j e_j v_j; a map has one v."""
+    return b.once("V", lambda: first_row(b).sum(exact(v[0])))
+
+
+def excess_of_linear(a: Multiprecision, b: Batch, i: int, w: Fraction, c: Fraction) -> Ball:
+    """S (w - s_i c)."""
+    powers = first_row(b)
+    return (powers.S.times(w) - powers.e(i).times(c)).ball(a)
 
 
 def excess_of_mean(
     a: Multiprecision, b: Batch, v: F64, slope: Fraction, constant: Fraction
 ) -> Ball:
     """S (constant + slope <s, v>), for one row."""
-    powers = first_row(b)
-    total: ExpSum = powers.sum(exact(v[0])).times(slope) + powers.S.times(constant)
-    return total.ball(a)
+
+    def make() -> Ball:
+        return (_weighted(b, v).times(slope) + first_row(b).S.times(constant)).ball(a)
+
+    return b.once(("mean", a.bits, slope, constant), make)
 
 
 def excess_of_deviation(
@@ -211,36 +224,12 @@ def excess_of_deviation(
     return excess_of_mean(a, b, v, -factor, constant)
 
 
-def excess_of_scaled(a: Any, b: Batch, i: int, boundary: Any, v: F64, factor: Any = None) -> Any:
-    """S^2 (r_i - b) = e_i A - b S^2, A = f sum_j e_j (v_i - v_j), where S = k + t and e_top = 1.
-
-    Groups of equal logits have exact coefficients. At the top, the terms that are linear in e are
-    collected: f (k v_i - V) - b k^2 + sum_groups e (f c - 2 b k n) - b t^2, c = n v_i - (group's
-    V). At b = 0 the sign is A's.
-    """
-    kept = b.kept[0]
-    keys, group = np.unique(b.x[0, kept], return_inverse=True)
-    values, own = v[0, kept], a.exact(v[:, i : i + 1])
-    if factor is None:
-        factor = a.exact(np.ones((1, 1)))
-    coefficients, powers, sizes = [], [], []
-    for n, key in enumerate(keys):
-        members = values[group == n]
-        size = a.exact(np.full((1, 1), float(members.size)))
-        coefficients.append(factor * (size * own - a.total(members[None, :])))
-        powers.append(a.exp(a.difference(np.full((1, 1), key), b.m)))
-        sizes.append(size)
-    k, c = sizes.pop(), coefficients.pop()
-    tail = Logits(a, b).zero
-    t = tail
-    at_top = b.x[0, i] == b.m[0, 0]
-    shift = boundary * k + boundary * k if at_top else tail
-    for size, coefficient, power in zip(sizes, coefficients, powers, strict=False):
-        tail = tail + power * (coefficient - shift * size)
-        t = t + power * size
-    if at_top:
-        return c - boundary * k * k + (tail - boundary * t * t)
-    own_power = a.exp(a.difference(b.x[:, i : i + 1], b.m))
-    if boundary.mid[0, 0][1] == 0:
-        return c + tail
-    return own_power * (c + tail) - boundary * (k + t) * (k + t)
+def excess_of_scaled(
+    a: Multiprecision, b: Batch, i: int, boundary: Ball, v: F64, factor: Fraction = Fraction(1)
+) -> Ball:
+    """S^2 (f s_i (v_i - <s, v>) - b); at b = 0 the sign is that of f (v_i - <s, v>)."""
+    powers, v_i = first_row(b), Fraction(float(v[0, i]))
+    if fraction_of(boundary) == 0:
+        return excess_of_mean(a, b, v, -factor, factor * v_i)
+    linear = (powers.S.times(v_i) - _weighted(b, v)).times(factor)
+    return side(a, powers.e(i) * linear, powers.S2, boundary)

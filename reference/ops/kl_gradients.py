@@ -24,12 +24,11 @@ import numpy as np
 
 from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
-from ..arithmetic.multiprecision import TooWide
 from . import base, deviation, expectation
 from .base import NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Map, Settled, Textbook
 from .cross_entropy import cotangent
 from .deviation import fraction_of, shifted, spread
-from .exponential import PRODUCTS, Powers, approximately_zero, common_mean, refuse_beyond, side
+from .exponential import approximately_zero, common_mean, side
 from .limits import settle_limits
 from .pairs import Pair, PairRow
 from .softmax import define as softmax
@@ -115,10 +114,10 @@ def _tip(out: Settled, r: int, kept: Mask, slope: F64) -> None:
 
 
 def excess_vjp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    pair = Pair(b)
-    powers, delta = deviation.first_row(pair.x), pair.delta.row(0)
-    refuse_beyond(powers, 2)
-    linear = (powers.S.times(delta[i]) - powers.sum(delta)).times(cotangent_of(b, 0))
+    pair = Pair.of_row(b)
+    powers, delta = deviation.first_row(pair.x), b.once("delta", lambda: pair.delta.row(0))
+    weighted = b.once("D", lambda: powers.sum(delta))
+    linear = (powers.S.times(delta[i]) - weighted).times(cotangent_of(b, 0))
     if fraction_of(boundary) == 0:
         return linear.ball(a)
     return side(a, powers.e(i) * linear, powers.S2, boundary)
@@ -176,16 +175,9 @@ def unless_both(pair: Pair, columns: int) -> Settled:
 
 
 def excess_vjp_y(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    x, y = Pair(b).powers()
-    refuse_beyond_both(x, y)
+    x, y = Pair.of_row(b).powers()
     numerator = (y.e(i) * x.S - x.e(i) * y.S).times(cotangent_of(b, 0))
-    return side(a, numerator, x.S * y.S, boundary)
-
-
-def refuse_beyond_both(x: Powers, y: Powers) -> None:
-    """Leave a question of so many products to more precision."""
-    if x.distinct * y.distinct > PRODUCTS:
-        raise TooWide("too many distinct logits to expand the sum")
+    return side(a, numerator, b.once("S S", lambda: x.S * y.S), boundary)
 
 
 MAPS = {

@@ -32,7 +32,7 @@ from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import base, curvature, deviation, expectation
 from .base import NAN, UNDEFINED, ZERO, Batch, Logits, Map, Settled, Textbook
 from .cross_entropy import cotangent
-from .curvature import Covariance
+from .curvature import Covariance, normalised
 from .deviation import shifted, spread
 from .exponential import (
     PRIME,
@@ -47,7 +47,6 @@ from .exponential import (
 from .kl_gradients import (
     cotangent_of,
     delta_of,
-    refuse_beyond_both,
     softmaxes,
     textbook_delta,
     unless_both,
@@ -97,21 +96,20 @@ def settle_jvp_x(b: Batch) -> Settled:
 
 def _rational_suspects(pair: Pair, v: F64) -> Mask:
     """Rows whose covariance may be that of the largest logits, the only rational that it can be."""
-    delta = pair.delta.approximate
     with np.errstate(all="ignore"):
+        (delta, _), (u, _) = normalised(pair.delta.approximate), normalised(v)
         largest = pair.kept & (pair.x.x == pair.x.m)
         found = []
         for weights in (shifted(pair.x)[0], largest / largest.sum(axis=1, keepdims=True)):
-            means = [(weights * u).sum(axis=1, keepdims=True) for u in (delta, v)]
-            product = (delta - means[0]) * (v - means[1])
-            found.append((weights * product).sum(axis=1))
-            size = [np.abs(u).max(axis=1, initial=0.0) for u in (delta, v)]
-        return approximately_zero(found[0] - found[1], size[0] * size[1])
+            means = [(weights * w).sum(axis=1, keepdims=True) for w in (delta, u)]
+            found.append((weights * (delta - means[0]) * (u - means[1])).sum(axis=1))
+        return approximately_zero(found[0] - found[1], np.ones(len(u)))
 
 
 def excess_jvp_x(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    pair = Pair(b)
-    return Covariance.of(pair.x, pair.delta, b.tangent()).excess(a, boundary, Fraction(1))
+    pair = Pair.of_row(b)
+    covariance = curvature.covariance_of_row(pair.x, pair.delta, b.tangent())
+    return covariance.excess(a, boundary, Fraction(1))
 
 
 # ---------------------------------------------------------------- jvp to y
@@ -152,17 +150,25 @@ def settle_jvp_y(b: Batch) -> Settled:
 
 
 def _rational_difference(pair: Pair, v: F64, r: int) -> Fraction | None:
-    """V(y) / S(y) - V(x) / S(x), if that is rational and products may be formed."""
+    """V(y) / S(y) - V(x) / S(x), if that is rational and products may be formed.
+
+    Where S(y) = q S(x), as with the same logits in another order, a factor S(x) can be taken out.
+    """
     values = exact(v[r])
     x, y = pair.powers(r)
+    ratio = y.S.over(x.S)
+    if ratio is not None:
+        p, q = (Fraction(k) for k in (ratio.numerator, ratio.denominator))
+        found = (y.sum(values).times(q) - x.sum(values).times(p)).over(x.S)
+        return None if found is None else found / p
     means = [values[p.largest].sum() / len(p.largest) for p in (x, y)]
     sums = []
-    for p in (x, y):
-        e = p.residues()
-        sums += [sum(e), sum(map(mul, e, p.residues(values)))]
+    for powers in (x, y):
+        e = powers.residues()
+        sums += [sum(e), sum(map(mul, e, powers.residues(values)))]
     S_x, V_x, S_y, V_y = sums
-    q = residue(means[1] - means[0])
-    if (V_y * S_x - V_x * S_y - q * S_x * S_y) % PRIME or x.distinct * y.distinct > PRODUCTS:
+    rest = V_y * S_x - V_x * S_y - residue(means[1] - means[0]) * S_x * S_y
+    if rest % PRIME or x.distinct * y.distinct > PRODUCTS:
         return None
     numerator, denominator = _quotient(pair, v, r)
     return numerator.over(denominator)
@@ -177,16 +183,15 @@ def _may_be_rational(pair: Pair, v: F64, r: int) -> bool:
     return abs(gap) <= 1e-9
 
 
-def _quotient(pair: Pair, v: F64, r: int) -> tuple[ExpSum, ExpSum]:
+def _quotient(pair: Pair, v: F64, r: int = 0) -> tuple[ExpSum, ExpSum]:
     """V(y) S(x) - V(x) S(y), and S(x) S(y)."""
     x, y = pair.powers(r)
-    refuse_beyond_both(x, y)
     values = exact(v[r])
     return y.sum(values) * x.S - x.sum(values) * y.S, x.S * y.S
 
 
 def excess_jvp_y(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    numerator, denominator = _quotient(Pair(b), b.tangent("y"), 0)
+    numerator, denominator = b.once("quotient", lambda: _quotient(Pair(b), b.tangent("y")))
     return side(a, numerator, denominator, boundary)
 
 
@@ -221,7 +226,7 @@ def settle_hvp_xx(b: Batch) -> Settled:
 
 
 def excess_hvp_xx(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    pair = Pair(b)
+    pair = Pair.of_row(b)
     return curvature.excess(a, pair.x, i, boundary, pair.delta, b.tangent(), 1, cotangent_of(b, 0))
 
 
@@ -267,8 +272,9 @@ def _block(sign: int, of: str, tangent: str) -> Map:
         return out
 
     def excess(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-        factor, v = a.exact(sign * b.g), b.tangent(tangent)
-        return deviation.excess_of_scaled(a, logits(b), i, boundary, v, factor)
+        row = b.once("logits", lambda: logits(b))
+        factor, v = sign * cotangent_of(b, 0), b.tangent(tangent)
+        return deviation.excess_of_scaled(a, row, i, boundary, v, factor)
 
     return Map(define, formula, textbook, settle, excess)
 

@@ -103,7 +103,13 @@ def _rational(b: Batch, r: int, totals: Any, exact: Any) -> bool:
 
 
 def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return base.linear_excess(a, b, i, a.exact(b.g[:, i : i + 1]) - boundary, a.total(b.g))
+    w = Fraction(float(b.g[0, i])) - deviation.fraction_of(boundary)
+    return deviation.excess_of_linear(a, b, i, w, _total(b))
+
+
+def _total(b: Batch) -> Fraction:
+    """G of one row."""
+    return b.once("G", lambda: base.fraction_total(b.g[0]))
 
 
 # ---------------------------------------------------------------- jvp
@@ -157,7 +163,7 @@ def settle_hvp(b: Batch) -> Settled:
 
 
 def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), -a.total(b.g))
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), -_total(b))
 
 
 OP = Op(

@@ -71,7 +71,11 @@ def settle_vjp(b: Batch) -> Settled:
 
 
 def excess_vjp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return base.linear_excess(a, b, i, -boundary, a.exact(-b.g))
+    return deviation.excess_of_linear(a, b, i, -deviation.fraction_of(boundary), -_cotangent(b))
+
+
+def _cotangent(b: Batch) -> Fraction:
+    return Fraction(float(b.g[0, 0]))
 
 
 # ---------------------------------------------------------------- jvp
@@ -125,7 +129,7 @@ def settle_hvp(b: Batch) -> Settled:
 
 
 def excess_hvp(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), a.exact(b.g))
+    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), _cotangent(b))
 
 
 OP = Op(

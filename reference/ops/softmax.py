@@ -51,7 +51,7 @@ def settle(b: Batch) -> Settled:
 
 
 def excess(a: Any, b: Batch, i: int, boundary: Any) -> Any:
-    return base.linear_excess(a, b, i, -boundary, a.exact(-np.ones((1, 1))))
+    return deviation.excess_of_linear(a, b, i, -deviation.fraction_of(boundary), Fraction(-1))
 
 
 # ---------------------------------------------------------------- vjp
