@@ -19,10 +19,12 @@ from . import ops
 from .arithmetic.multiprecision import Ball, Multiprecision, TooWide
 from .digits import Decimal, Halfway, bits_for, of_ball, of_fraction
 from .environment import check_subnormals
-from .escalation import MAX_BITS, SIGN_BITS, Undecided, side
+from .escalation import MAX_BITS, Undecided, side
 from .ops.base import FORMULA, NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Map, Settled
 
 _NAMES = {ZERO: "0", POS_INF: "inf", NEG_INF: "-inf", NAN: "nan", UNDEFINED: "undefined"}
+
+_QUOTIENT_BITS = 1 << 11  # from here on a ball that stays wide is replaced by the exact quotient
 
 
 def decimal(
@@ -160,7 +162,7 @@ def _element(
     near = None
     if ball is not None:
         near = of_ball(ball.mid[0, i], ball.rad[0, i], digits, a.bits)
-    if near is None and map_.quotient is not None and a.bits >= SIGN_BITS:
+    if near is None and map_.quotient is not None and a.bits >= _QUOTIENT_BITS:
         try:
             exact = map_.quotient(part, i).value(a)
             near = of_ball(exact.mid[0, 0], exact.rad[0, 0], digits, a.bits)

@@ -1,14 +1,16 @@
 """The oracle's last tier: one element at a time, in mpmath balls of rising precision.
 
 An element is decided when both ends of its ball round to the same value of the format and the ball
-is narrower than 2^-20 ulp. A rounding boundary that stays inside however narrow the ball gets is
-decided by a sign: ``Map.excess`` is a positive multiple of result minus boundary whose rational
-part is exact, so what is left of it is not lost against millions of equal digits.
+is narrower than 2^-20 ulp. A rounding boundary inside so narrow a ball is hardly there by chance:
+the result may be e^-1e9 away from it, where no precision reaches. Its side is asked for at once,
+by a sign: ``Map.excess`` is a positive multiple of result minus boundary whose coefficients are
+exact. Where the sign is not certain either, the precision rises.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -25,9 +27,6 @@ from .references import FAR, TIGHT, Parts, expand, expand_mpf
 
 MAX_BITS = 1 << 14
 """Where escalation stops and :class:`Undecided` is raised."""
-
-SIGN_BITS = 1 << 11
-"""From here on an undecided element is asked for its sign."""
 
 _BEYOND = 192  # bits beyond a midpoint's for the ends of its ball: a radius may be e^-1e23 of it
 
@@ -86,16 +85,19 @@ class _SignTest:
     """Decides elements of one row by the side of the rounding boundary that they lie on."""
 
     def __init__(self, map_: Map, batch: Batch, row: int, bits: int, fmt: Format) -> None:
-        self.map, self.format, self.batch, self.index = map_, fmt, batch, row
+        self.map, self.format, self.index = map_, fmt, row
+        self.inputs = batch.inputs
         self.arithmetic = Multiprecision(bits)
+        self.known: dict[Any, int] = {}
 
     @cached_property
     def row(self) -> Batch:
-        return Batch({n: np.asarray(a)[[self.index]] for n, a in self.batch.inputs.items()})
+        """The row by itself; it keeps what its elements share."""
+        return Batch({name: np.asarray(a)[[self.index]] for name, a in self.inputs.items()})
 
     def rounding(self, index: int, mid: Any, rad: Any) -> Parts | None:
         """(hi, lo, exponent) of an undecided element, or None where it stays so."""
-        at = boundary(self.format, mid, rad) if self.arithmetic.bits >= SIGN_BITS else None
+        at = boundary(self.format, mid, rad)
         return None if at is None else self._beside(index, *at)
 
     def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:
@@ -106,10 +108,22 @@ class _SignTest:
         return expand_mpf(mid) if at is None else self._beside(index, *at)
 
     def _beside(self, index: int, man: int, exp: int) -> Parts | None:
-        sign = side(self.map, self.arithmetic, self.row, index, Fraction(man) * Fraction(2) ** exp)
+        # Elements with the same inputs have the same result.
+        like = man, exp, *self._inputs_of(index)
+        if like not in self.known:
+            at = Fraction(man) * Fraction(2) ** exp
+            self.known[like] = side(self.map, self.arithmetic, self.row, index, at)
+        sign = self.known[like]
         if not sign:
             return None
         return expand(man, exp, sign) if man else (0.5 * sign, 0.0, -FAR)
+
+    def _inputs_of(self, index: int) -> Iterator[float]:
+        for name, array in self.inputs.items():
+            if name == "label":
+                yield float(np.ravel(array[self.index])[0] == index)
+            elif np.ndim(array) == 2 and np.shape(array)[1] > 1:
+                yield float(array[self.index, index])
 
 
 def side(map_: Map, a: Multiprecision, row: Batch, index: int, boundary: Fraction) -> int:

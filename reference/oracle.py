@@ -9,10 +9,10 @@ binade are certain, and the ball is narrower than 2^-20 ulp (1e-6 ulp).
 
 mpmath starts at p + ceil(log2 n) + 40 bits. It ends: results that are not rational are
 transcendental (Lindemann and Weierstrass; see each op), hence never on a rounding boundary. They
-can come exponentially close to one, though: two equal logits beside one that is 1e6 lower. From
-2048 bits on, an element whose ball holds a boundary is decided by the sign of an expression whose
-rational part is exact (``excess`` of :class:`reference.ops.base.Map`). The cap is there for what
-these arguments do not cover and raises :class:`Undecided` instead of guessing.
+can come exponentially close to one, though: two equal logits beside one that is 1e6 lower. An
+element whose ball is narrow and holds a boundary is decided by the sign of an expression whose
+coefficients are exact (``quotient`` and ``excess`` of :class:`reference.ops.base.Map`). The cap is
+there for what these arguments do not cover and raises :class:`Undecided` instead of guessing.
 """
 
 from __future__ import annotations

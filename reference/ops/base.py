@@ -24,11 +24,11 @@ l = log_softmax(x), g the cotangent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ from ..arithmetic.bounds import Bound, BoundArithmetic
 
 if TYPE_CHECKING:
     from .exponential import Quotient
+
+T = TypeVar("T")
 
 FORMULA, ZERO, EXACT, POS_INF, NEG_INF, NAN, UNDEFINED = range(7)
 """How an element is settled: evaluate the formula, or a value known without evaluation."""
@@ -102,6 +104,7 @@ class Batch:
 
     def __init__(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         self.inputs = dict(inputs)
+        self._kept: dict[Hashable, Any] = {}
         self.x: F64 = np.asarray(inputs["x"], np.float64)
         if self.x.ndim != 2:
             raise ValueError(f"x must have shape (rows, classes), not {self.x.shape}")
@@ -206,6 +209,13 @@ class Batch:
         """Regular rows whose finite entries are all the same (a single one included)."""
         same = over_rows(np.logical_and, self.finite_x == self.m)
         return np.asarray(self.regular & same)
+
+    def once(self, name: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returns, kept under this name for the lifetime of the batch."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: T = self._kept[name]
+        return found
 
 
 class Logits:
@@ -432,25 +442,3 @@ def settle_linear(
 def mpf_row(mp: Any, values: Any) -> list[Any]:
     """Float64 values as mpf, exactly."""
     return [mp.mpf(float(v)) for v in values]
-
-
-def zero_products(x: F64, g: F64) -> NDArray[np.intp]:
-    """Where sum_j e^(x_j) (g_i - g_j) is exactly 0, for one row with two or more distinct logits.
-
-    By Lindemann and Weierstrass powers of e with distinct rational exponents are linearly
-    independent over the rationals, so the sum vanishes only if it does within every group of equal
-    logits: the groups have one common mean cotangent, and g_i is that mean.
-    """
-    keys, group = np.unique(x, return_inverse=True)
-    sums = np.bincount(group, weights=g, minlength=len(keys))
-    counts = np.bincount(group, minlength=len(keys))
-    means = sums / counts
-    scale = float(np.abs(g).max(initial=0.0))
-    if np.ptp(means) > 1e-9 * scale:
-        return np.empty(0, np.intp)
-    exact = {fraction_total(g[group == k]) / int(counts[k]) for k in range(len(keys))}
-    if len(exact) != 1:
-        return np.empty(0, np.intp)
-    mean = exact.pop()
-    candidate = np.flatnonzero(np.abs(g - float(mean)) <= 1e-9 * scale)
-    return np.array([i for i in candidate if Fraction(float(g[i])) == mean], np.intp)

@@ -115,10 +115,6 @@ def quotient_vjp(b: Batch, i: int) -> Quotient:
     return deviation.quotient_of_scaled(b, i, logits(b), _factor(b))
 
 
-def excess_vjp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, logits(b), _factor(b))
-
-
 # ---------------------------------------------------------------- jvp
 
 
@@ -149,8 +145,8 @@ def settle_jvp(b: Batch) -> Settled:
 
 
 def quotient_jvp(b: Batch, i: int) -> Quotient:
-    covariance = curvature.Covariance.of(b, curvature.of_floats(logits(b)), b.tangent())
-    return covariance.quotient(Fraction(-1))
+    p = curvature.of_floats(logits(b))
+    return curvature.covariance_of_row(b, p, b.tangent()).quotient(Fraction(-1))
 
 
 # ---------------------------------------------------------------- hvp
@@ -198,9 +194,7 @@ OP = Op(
     per_row=True,
     maps={
         ("value", "-"): Map(define, formula, textbook, settle),
-        ("vjp", "x"): Map(
-            define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp, excess_vjp
-        ),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp),
         ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
         ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp),
     },

@@ -172,14 +172,15 @@ def settle_vjp_x(b: Batch, *, signed: bool = False) -> Settled:
 
 
 def quotient_vjp_x(b: Batch, i: int) -> Quotient:
-    return quotient_of_gradient(b, i, b.target)
-
-
-def quotient_of_gradient(b: Batch, i: int, target: Any) -> Quotient:
     """g (s_i T - t_i)."""
     g = -Fraction(float(b.g[0, 0]))
-    own, total = Fraction(float(target[0, i])), base.fraction_total(target[0])
-    return deviation.quotient_of_share(b, i, g * own, g * total)
+    own = Fraction(float(b.target[0, i]))
+    return deviation.quotient_of_share(b, i, g * own, g * total_target(b))
+
+
+def total_target(b: Batch) -> Fraction:
+    """T of one row."""
+    return b.once("T", lambda: base.fraction_total(b.target[0]))
 
 
 # ---------------------------------------------------------------- vjp to the targets

@@ -51,12 +51,13 @@ from .cross_entropy import (
     finite,
     formula,
     formula_vjp_x,
-    quotient_of_gradient,
+    quotient_vjp_x,
     settle_finite_row,
     settle_vjp_x,
     target_of,
     textbook,
     textbook_vjp_x,
+    total_target,
 )
 from .exponential import Quotient, exact
 from .softmax import define as softmax
@@ -114,8 +115,8 @@ def settle_jvp_x(b: Batch) -> Settled:
 
 def quotient_jvp_x(b: Batch, i: int) -> Quotient:
     v, t = b.tangent(), b.target
-    constant = -(exact(t[0]) * exact(v[0])).sum()
-    return deviation.quotient_of_mean(b, v, base.fraction_total(t[0]), constant)
+    weighted = b.once("t v", lambda: (exact(t[0]) * exact(v[0])).sum())
+    return deviation.quotient_of_mean(b, v, total_target(b), -weighted)
 
 
 # ---------------------------------------------------------------- jvp to the targets
@@ -201,10 +202,6 @@ def quotient_hvp_xx(b: Batch, i: int) -> Quotient:
     return deviation.quotient_of_scaled(b, i, b.tangent(), _factor(b))
 
 
-def excess_hvp_xx(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), _factor(b))
-
-
 # ---------------------------------------------------------------- hvp x.target
 
 
@@ -225,7 +222,7 @@ def settle_hvp_xt(b: Batch) -> Settled:
 
 
 def quotient_hvp_xt(b: Batch, i: int) -> Quotient:
-    return quotient_of_gradient(b, i, b.tangent("target"))
+    return quotient_vjp_x(b.once("with tangent", lambda: with_tangent_for_target(b)), i)
 
 
 # ---------------------------------------------------------------- hvp target.x
@@ -278,7 +275,6 @@ MAPS = {
         textbook_hvp_xx,
         settle_hvp_xx,
         quotient_hvp_xx,
-        excess_hvp_xx,
     ),
     ("hvp", "x.target"): Map(
         define_hvp_xt, formula_hvp_xt, textbook_hvp_xt, settle_hvp_xt, quotient_hvp_xt

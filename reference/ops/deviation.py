@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,15 @@ from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import base
 from .base import UNDEFINED, ZERO, Batch, Logits, Settled, Textbook
-from .exponential import Powers, Quotient, approximately_zero, common_mean, exact, number
+from .exponential import (
+    ExpSum,
+    Powers,
+    Quotient,
+    approximately_zero,
+    common_mean,
+    exact,
+    zero_products,
+)
 from .limits import one_infinity, settle_limits, settle_unless_regular
 
 # ---------------------------------------------------------------- definition
@@ -186,7 +193,7 @@ def settle_scaled(
             scale = factor(r) / k
             base.settle_linear(out, r, kept, v[r], scale, -scale * middle)
         else:
-            out.codes[r, kept[base.zero_products(b.x[r][kept], v[r][kept])]] = ZERO
+            out.codes[r, kept[zero_products(b.x[r][kept], v[r][kept])]] = ZERO
     return out
 
 
@@ -202,9 +209,13 @@ def settle_constant_zero(b: Batch) -> Settled:
 # ---------------------------------------------------------------- exactly, for one row
 
 
-@lru_cache(maxsize=4)
 def first_row(b: Batch) -> Powers:
-    return Powers(b.x[0], b.kept[0])
+    return b.once("powers", lambda: Powers(b.x[0], b.kept[0]))
+
+
+def _weighted(b: Batch, v: F64) -> ExpSum:
+    """V = sum_j e_j v_j; a map has one v."""
+    return b.once("V", lambda: first_row(b).sum(exact(v[0])))
 
 
 def quotient_of_share(b: Batch, i: int, w: Fraction, v: Fraction) -> Quotient:
@@ -215,8 +226,8 @@ def quotient_of_share(b: Batch, i: int, w: Fraction, v: Fraction) -> Quotient:
 
 def quotient_of_mean(b: Batch, v: F64, slope: Fraction, constant: Fraction) -> Quotient:
     """constant + slope <s, v>."""
-    row = first_row(b)
-    return Quotient((row.sum(exact(v[0])).times(slope) + row.S.times(constant),), (row.S,))
+    S = first_row(b).S
+    return Quotient((_weighted(b, v).times(slope) + S.times(constant),), (S,))
 
 
 def quotient_of_deviation(b: Batch, i: int, v: F64, factor: Fraction = Fraction(1)) -> Quotient:
@@ -229,40 +240,3 @@ def quotient_of_scaled(b: Batch, i: int, v: F64, factor: Fraction = Fraction(1))
     row = first_row(b)
     linear = quotient_of_deviation(b, i, v, factor)
     return Quotient((row.e(i), *linear.numerator), (row.S, *linear.denominator))
-
-
-def excess_of_scaled(
-    a: Any, b: Batch, i: int, boundary: Fraction, v: F64, factor: Fraction = Fraction(1)
-) -> Any:
-    """S^2 (r_i - b) = e_i A - b S^2, A = f sum_j e_j (v_i - v_j), where S = k + t and e_top = 1.
-
-    As the quotient's, for rows too long to expand S^2. Groups of equal logits have exact
-    coefficients. At the top, the terms that are linear in e are collected: f (k v_i - V) - b k^2 +
-    sum_groups e (f c - 2 b k n) - b t^2, c = n v_i - (group's V). At b = 0 the sign is A's.
-    Everything is multiplied by the denominator of b.
-    """
-    f, beta = number(a, factor * boundary.denominator), a.dyadic(boundary.numerator, 0)
-    kept = b.kept[0]
-    keys, group = np.unique(b.x[0, kept], return_inverse=True)
-    values, own = v[0, kept], a.exact(v[:, i : i + 1])
-    coefficients, powers, sizes = [], [], []
-    for n, key in enumerate(keys):
-        members = values[group == n]
-        size = a.exact(np.full((1, 1), float(members.size)))
-        coefficients.append(f * (size * own - a.total(members[None, :])))
-        powers.append(a.exp(a.difference(np.full((1, 1), key), b.m)))
-        sizes.append(size)
-    k, c = sizes.pop(), coefficients.pop()
-    tail = Logits(a, b).zero
-    t = tail
-    at_top = b.x[0, i] == b.m[0, 0]
-    shift = beta * k + beta * k if at_top else tail
-    for size, coefficient, power in zip(sizes, coefficients, powers, strict=False):
-        tail = tail + power * (coefficient - shift * size)
-        t = t + power * size
-    if at_top:
-        return c - beta * k * k + (tail - beta * t * t)
-    own_power = a.exp(a.difference(b.x[:, i : i + 1], b.m))
-    if boundary == 0:
-        return c + tail
-    return own_power * (c + tail) - beta * (k + t) * (k + t)

@@ -114,9 +114,10 @@ def _tip(out: Settled, r: int, kept: Mask, slope: F64) -> None:
 
 
 def quotient_vjp_x(b: Batch, i: int) -> Quotient:
-    pair = Pair(b)
-    powers, delta = deviation.first_row(pair.x), pair.delta.row(0)
-    linear = (powers.S.times(delta[i]) - powers.sum(delta)).times(cotangent_of(b, 0))
+    pair = Pair.of_row(b)
+    powers, delta = deviation.first_row(pair.x), b.once("delta", lambda: pair.delta.row(0))
+    weighted = b.once("D", lambda: powers.sum(delta))
+    linear = (powers.S.times(delta[i]) - weighted).times(cotangent_of(b, 0))
     return Quotient((powers.e(i), linear), (powers.S, powers.S))
 
 
@@ -172,9 +173,8 @@ def unless_both(pair: Pair, columns: int) -> Settled:
 
 
 def quotient_vjp_y(b: Batch, i: int) -> Quotient:
-    x, y = Pair(b).powers()
-    numerator = y.e(i) * x.S - x.e(i) * y.S
-    numerator = numerator.times(cotangent_of(b, 0))
+    x, y = Pair.of_row(b).powers()
+    numerator = (y.e(i) * x.S - x.e(i) * y.S).times(cotangent_of(b, 0))
     return Quotient((numerator,), (x.S, y.S))
 
 

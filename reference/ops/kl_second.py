@@ -32,7 +32,7 @@ from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import base, curvature, deviation, expectation
 from .base import NAN, UNDEFINED, ZERO, Batch, Logits, Map, Settled, Textbook
 from .cross_entropy import cotangent
-from .curvature import Covariance
+from .curvature import Covariance, normalised
 from .deviation import shifted, spread
 from .exponential import (
     PRIME,
@@ -96,21 +96,19 @@ def settle_jvp_x(b: Batch) -> Settled:
 
 def _rational_suspects(pair: Pair, v: F64) -> Mask:
     """Rows whose covariance may be that of the largest logits, the only rational that it can be."""
-    delta = pair.delta.approximate
     with np.errstate(all="ignore"):
+        (delta, _), (u, _) = normalised(pair.delta.approximate), normalised(v)
         largest = pair.kept & (pair.x.x == pair.x.m)
         found = []
         for weights in (shifted(pair.x)[0], largest / largest.sum(axis=1, keepdims=True)):
-            means = [(weights * u).sum(axis=1, keepdims=True) for u in (delta, v)]
-            product = (delta - means[0]) * (v - means[1])
-            found.append((weights * product).sum(axis=1))
-            size = [np.abs(u).max(axis=1, initial=0.0) for u in (delta, v)]
-        return approximately_zero(found[0] - found[1], size[0] * size[1])
+            means = [(weights * w).sum(axis=1, keepdims=True) for w in (delta, u)]
+            found.append((weights * (delta - means[0]) * (u - means[1])).sum(axis=1))
+        return approximately_zero(found[0] - found[1], np.ones(len(u)))
 
 
 def quotient_jvp_x(b: Batch, i: int) -> Quotient:
-    pair = Pair(b)
-    return Covariance.of(pair.x, pair.delta, b.tangent()).quotient()
+    pair = Pair.of_row(b)
+    return curvature.covariance_of_row(pair.x, pair.delta, b.tangent()).quotient()
 
 
 # ---------------------------------------------------------------- jvp to y
@@ -151,17 +149,25 @@ def settle_jvp_y(b: Batch) -> Settled:
 
 
 def _rational_difference(pair: Pair, v: F64, r: int) -> Fraction | None:
-    """V(y) / S(y) - V(x) / S(x), if that is rational and products may be formed."""
+    """V(y) / S(y) - V(x) / S(x), if that is rational and products may be formed.
+
+    Where S(y) = q S(x), as with the same logits in another order, a factor S(x) can be taken out.
+    """
     values = exact(v[r])
     x, y = pair.powers(r)
+    ratio = y.S.over(x.S)
+    if ratio is not None:
+        p, q = (Fraction(k) for k in (ratio.numerator, ratio.denominator))
+        found = (y.sum(values).times(q) - x.sum(values).times(p)).over(x.S)
+        return None if found is None else found / p
     means = [values[p.largest].sum() / len(p.largest) for p in (x, y)]
     sums = []
-    for p in (x, y):
-        e = p.residues()
-        sums += [sum(e), sum(map(mul, e, p.residues(values)))]
+    for powers in (x, y):
+        e = powers.residues()
+        sums += [sum(e), sum(map(mul, e, powers.residues(values)))]
     S_x, V_x, S_y, V_y = sums
-    q = residue(means[1] - means[0])
-    if (V_y * S_x - V_x * S_y - q * S_x * S_y) % PRIME or x.distinct * y.distinct > PRODUCTS:
+    rest = V_y * S_x - V_x * S_y - residue(means[1] - means[0]) * S_x * S_y
+    if rest % PRIME or x.distinct * y.distinct > PRODUCTS:
         return None
     quotient = _quotient(pair, v, r)
     return expanded(quotient.numerator).over(expanded(quotient.denominator))
@@ -176,16 +182,15 @@ def _may_be_rational(pair: Pair, v: F64, r: int) -> bool:
     return abs(gap) <= 1e-9
 
 
-def _quotient(pair: Pair, v: F64, r: int) -> Quotient:
+def _quotient(pair: Pair, v: F64, r: int = 0) -> Quotient:
     """V(y) S(x) - V(x) S(y) over S(x) S(y)."""
     x, y = pair.powers(r)
     values = exact(v[r])
-    numerator = expanded((y.sum(values), x.S)) - expanded((x.sum(values), y.S))
-    return Quotient((numerator,), (x.S, y.S))
+    return Quotient((y.sum(values) * x.S - x.sum(values) * y.S,), (x.S, y.S))
 
 
 def quotient_jvp_y(b: Batch, i: int) -> Quotient:
-    return _quotient(Pair(b), b.tangent("y"), 0)
+    return b.once("quotient", lambda: _quotient(Pair(b), b.tangent("y")))
 
 
 # ---------------------------------------------------------------- hvp x.x
@@ -219,7 +224,7 @@ def settle_hvp_xx(b: Batch) -> Settled:
 
 
 def quotient_hvp_xx(b: Batch, i: int) -> Quotient:
-    pair = Pair(b)
+    pair = Pair.of_row(b)
     return curvature.quotient(pair.x, i, pair.delta, b.tangent(), 1, cotangent_of(b, 0))
 
 
@@ -265,14 +270,11 @@ def _block(sign: int, of: str, tangent: str) -> Map:
         return out
 
     def quotient(b: Batch, i: int) -> Quotient:
-        v, factor = b.tangent(tangent), sign * cotangent_of(b, 0)
-        return deviation.quotient_of_scaled(logits(b), i, v, factor)
+        row = b.once("logits", lambda: logits(b))
+        factor, v = sign * cotangent_of(b, 0), b.tangent(tangent)
+        return deviation.quotient_of_scaled(row, i, v, factor)
 
-    def excess(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
-        v, factor = b.tangent(tangent), sign * cotangent_of(b, 0)
-        return deviation.excess_of_scaled(a, logits(b), i, boundary, v, factor)
-
-    return Map(define, formula, textbook, settle, quotient, excess)
+    return Map(define, formula, textbook, settle, quotient)
 
 
 MAPS = {

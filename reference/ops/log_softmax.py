@@ -101,8 +101,12 @@ def settle_vjp(b: Batch) -> Settled:
 
 
 def quotient_vjp(b: Batch, i: int) -> Quotient:
-    own = Fraction(float(b.g[0, i]))
-    return deviation.quotient_of_share(b, i, own, base.fraction_total(b.g[0]))
+    return deviation.quotient_of_share(b, i, Fraction(float(b.g[0, i])), _total(b))
+
+
+def _total(b: Batch) -> Fraction:
+    """G of one row."""
+    return b.once("G", lambda: base.fraction_total(b.g[0]))
 
 
 # ---------------------------------------------------------------- jvp
@@ -155,12 +159,7 @@ def settle_hvp(b: Batch) -> Settled:
 
 
 def quotient_hvp(b: Batch, i: int) -> Quotient:
-    return deviation.quotient_of_scaled(b, i, b.tangent(), -base.fraction_total(b.g[0]))
-
-
-def excess_hvp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
-    factor = -base.fraction_total(b.g[0])
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), factor)
+    return deviation.quotient_of_scaled(b, i, b.tangent(), -_total(b))
 
 
 OP = Op(
@@ -172,8 +171,6 @@ OP = Op(
         ("value", "-"): Map(define, formula, textbook, settle),
         ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp),
         ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
-        ("hvp", "x.x"): Map(
-            define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp, excess_hvp
-        ),
+        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp),
     },
 )

@@ -128,11 +128,6 @@ def quotient_hvp(b: Batch, i: int) -> Quotient:
     return deviation.quotient_of_scaled(b, i, b.tangent(), Fraction(float(b.g[0, 0])))
 
 
-def excess_hvp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
-    factor = Fraction(float(b.g[0, 0]))
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent(), factor)
-
-
 OP = Op(
     name="logsumexp",
     inputs=("x",),
@@ -142,8 +137,6 @@ OP = Op(
         ("value", "-"): Map(define, formula, textbook, settle),
         ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp),
         ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
-        ("hvp", "x.x"): Map(
-            define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp, excess_hvp
-        ),
+        ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp),
     },
 )

@@ -47,6 +47,12 @@ class Pair:
         self.x = Batch({"x": one_hot_at_infinity(b)})
         self.y = Batch({"x": one_hot_at_infinity(plain)})
         self.raw_y: F64 = plain.x
+        self._powers: dict[int, tuple[Powers, Powers]] = {}
+
+    @classmethod
+    def of_row(cls, b: Batch) -> Pair:
+        """The pair of a batch of one row, kept for all its elements."""
+        return b.once("pair", lambda: cls(b))
 
     @cached_property
     def kept(self) -> Mask:
@@ -73,7 +79,7 @@ class Pair:
     def delta(self) -> Vectors:
         """x - y on K: halved where it is approximate, lest it overflows."""
         x, y = self.x.finite_x, self.usable_y
-        return Vectors(x / 2 - y / 2, lambda r: exact(x[r]) - exact(y[r]))
+        return Vectors(x / 2 - y / 2, lambda r: exact(x[r]) - exact(y[r]), scale=2.0)
 
     @cached_property
     def both(self) -> Mask:
@@ -114,10 +120,12 @@ class Pair:
 
     def powers(self, r: int = 0) -> tuple[Powers, Powers]:
         """Exact exponentials of both rows, with one step."""
-        rows = [(b.x[r], b.kept[r]) for b in (self.x, self.y)]
-        step = step_of(*(exact(x[kept]) for x, kept in rows))
-        first, second = (Powers(x, kept, step) for x, kept in rows)
-        return first, second
+        if r not in self._powers:
+            rows = [(b.x[r], b.kept[r]) for b in (self.x, self.y)]
+            step = step_of(*(exact(x[kept]) for x, kept in rows))
+            first, second = (Powers(x, kept, step) for x, kept in rows)
+            self._powers[r] = first, second
+        return self._powers[r]
 
     # ------------------------------------------------------------ in float64, for choices
 

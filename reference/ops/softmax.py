@@ -82,10 +82,6 @@ def quotient_vjp(b: Batch, i: int) -> Quotient:
     return deviation.quotient_of_scaled(b, i, b.g)
 
 
-def excess_vjp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, b.g)
-
-
 def _scaled(a: Any, b: Batch, v: F64) -> Any:
     row = Logits(a, b)
     return row.s * deviation.deviation(row, v)
@@ -112,10 +108,6 @@ def settle_jvp(b: Batch) -> Settled:
 
 def quotient_jvp(b: Batch, i: int) -> Quotient:
     return deviation.quotient_of_scaled(b, i, b.tangent())
-
-
-def excess_jvp(a: Any, b: Batch, i: int, boundary: Fraction) -> Any:
-    return deviation.excess_of_scaled(a, b, i, boundary, b.tangent())
 
 
 # ---------------------------------------------------------------- hvp
@@ -156,12 +148,8 @@ OP = Op(
     per_row=False,
     maps={
         ("value", "-"): Map(define, formula, textbook, settle, quotient),
-        ("vjp", "x"): Map(
-            define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp, excess_vjp
-        ),
-        ("jvp", "x"): Map(
-            define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp, excess_jvp
-        ),
+        ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp),
+        ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
         ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp),
     },
 )
