@@ -23,14 +23,12 @@ from first_ops import (
     CE,
     CE_T,
     CE_X,
-    INF,
     LENGTHS,
     LOG,
     LOG_X,
     LSE,
     LSE_X,
     MAPS,
-    NAN,
     SCALE,
     SOFTMAX,
     SOFTMAX_X,
@@ -343,45 +341,6 @@ def test_labels_outside_the_classes_are_an_error_of_the_caller() -> None:
         evaluate(SPARSE, x=[0.0, 1.0], label=2)
     with pytest.raises(ValueError, match="x must have shape"):
         Batch({"x": np.zeros(3)})
-
-
-# ---------------------------------------------------------------- decimals
-
-
-@pytest.mark.parametrize("digits", [1, 6, 17, 50, 333, 1000])
-def test_decimals_of_a_softmax(digits: int) -> None:
-    x = [0.1, 0.3, 0.5, 0.9]
-    text = oracle.decimal(*SOFTMAX, batch("softmax", x=x), digits)[0]
-    with mpmath.workprec(4 * 1000 + 200):
-        e = [mpmath.exp(mp.mpf(v)) for v in x]
-        expected = [mpmath.nstr(v / mpmath.fsum(e), digits, strip_zeros=False) for v in e]
-    assert text == expected
-    assert all(len(t) == len("0.") + digits for t in text)
-
-
-def test_decimals_of_special_and_rational_results() -> None:
-    text = oracle.decimal(*SOFTMAX, batch("softmax", x=[1.0, 1.0, 1.0, -INF]), 30)[0]
-    assert text == ["0." + "3" * 30] * 3 + ["0"]
-    assert oracle.decimal(*LOG, batch("log_softmax", x=[0.0, -INF, INF, INF]), 9) == [
-        ["-inf", "-inf", "undefined", "undefined"]
-    ]
-    assert oracle.decimal(*LSE, batch("logsumexp", x=[NAN]), 9) == [["nan"]]
-    assert oracle.decimal(*LSE, batch("logsumexp", x=[INF]), 9) == [["inf"]]
-
-
-def test_the_mean_loss_of_two_rows() -> None:
-    inputs = {
-        "x": np.array([[0.5, 1.5, 0.1], [2.2, 1.3, 1.7]]),
-        "target": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
-        "g": np.ones(2),
-    }
-    losses = [float(row[0]) for row in oracle.decimal(*CE, inputs, 17)]
-    assert round(sum(losses) / 2, 6) == 0.839343
-
-
-def test_decimals_that_cannot_be_decided_say_so() -> None:
-    with pytest.raises(oracle.Undecided, match="not decided to 100 digits at 200 bits"):
-        oracle.decimal(*LOG, batch("log_softmax", x=[0.0, 1.0]), 100, max_bits=200)
 
 
 # ---------------------------------------------------------------- the machine
