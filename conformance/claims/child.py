@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> None:
             _answer(_program, trainer, mode=mode, dtype=dtype) for mode, dtype in job["programs"]
         ],
         "training": [
-            _answer(_training, trainer, mode=mode, loss=loss, scale=scale)
-            for mode, loss in job["training"]
+            _answer(_training, trainer, mode=mode, method=method, scale=scale)
+            for mode, method in job["training"]
             for scale in SCALES
         ],
         "operations": {
@@ -90,9 +90,9 @@ def _call(trainer: Trainer, entry: Implementation, mode: str, arrays: dict[str, 
     return framework.from_framework(value).astype(np.float64).tolist()
 
 
-def _training(trainer: Trainer, mode: str, loss: str, scale: int) -> dict[str, Any]:
+def _training(trainer: Trainer, mode: str, method: str, scale: int) -> dict[str, Any]:
     data = problem(scale)
-    return asdict(follow(trainer.start(loss, mode, data), data))
+    return asdict(follow(trainer.start(method, mode, data), data))
 
 
 if __name__ == "__main__":

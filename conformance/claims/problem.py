@@ -46,7 +46,7 @@ def problem(scale: int) -> Problem:
     noise = rng.standard_normal((SAMPLES, CLASSES))
     classes = np.argmax(inputs.astype(np.float64) @ teacher + noise, axis=1)
     labels = (np.arange(CLASSES) == classes[:, None]).astype(np.float32)
-    weights = (0.3 * rng.standard_normal((FEATURES, CLASSES))).astype(np.float32)
+    weights = (0.02 * rng.standard_normal((FEATURES, CLASSES))).astype(np.float32)
     return Problem(np.float32(scale) * inputs, labels, weights, np.zeros(CLASSES, np.float32))
 
 
