@@ -46,10 +46,8 @@ def main(arguments: list[str]) -> None:
             for mode, method in job["training"]
             for scale in SCALES
         ],
-        "operations": {
-            loss: trainer.operations(loss, problem(1)) for loss in job["operations"]
-        },
-    }  # fmt: skip
+        "operations": {loss: _operations(trainer, loss) for loss in job["operations"]},
+    }
     json.dump(found, answers)
     answers.close()
 
@@ -60,6 +58,13 @@ def _answer(function: Any, trainer: Trainer, **what: Any) -> dict[str, Any]:
         return {**what, **function(trainer, **what)}
     except Exception as error:
         return {**what, "error": clean_text(f"{type(error).__name__}: {error}", 400)}
+
+
+def _operations(trainer: Trainer, loss: str) -> int | None:
+    try:
+        return trainer.operations(loss, problem(1))
+    except ImportError:  # a library that the loss needs beside the framework
+        return None
 
 
 def _program(trainer: Trainer, mode: str, dtype: str) -> dict[str, Any]:
