@@ -72,7 +72,7 @@ _CLAIMS = (
     Claim(
         "printed-softmax",
         "softmax of [0.1, 0.3, 0.5, 0.9] prints [0.16838508 0.205666 0.25120102 0.37474789].",
-        "what is printed instead, and the worst error in ULP",
+        "how many of the four numbers are printed as the article has them",
     ),
     Claim(
         "unstable",
@@ -87,7 +87,7 @@ _CLAIMS = (
     Claim(
         "mean-loss",
         "Both methods give the mean loss 0.839343.",
-        "what the built-in and the hand-written loss print instead",
+        "what is printed instead, by the built-in and, where it differs, by hand",
     ),
     Claim(
         "identical",

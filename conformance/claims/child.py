@@ -15,8 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from conformance.claims.article import MEAN_LOSS_LABELS, MEAN_LOSS_LOGITS, SOFTMAX_LOGITS
-from conformance.claims.article import implementation_names
+from conformance.claims.article import (
+    MEAN_LOSS_LABELS,
+    MEAN_LOSS_LOGITS,
+    SOFTMAX_LOGITS,
+    implementation_names,
+)
 from conformance.claims.problem import SCALES, follow, problem
 from conformance.claims.trainers import Trainer, trainer_for
 from conformance.executor_child import die_with, leave_no_core
@@ -76,9 +80,7 @@ def _program(trainer: Trainer, mode: str, dtype: str) -> dict[str, Any]:
     found: dict[str, Any] = {"softmax": _call(trainer, softmax, mode, row)[0]}
     for loss in ("builtin", "manual"):
         entry = trainer.losses[loss]
-        mean = Implementation(
-            f"article.{loss}", entry.op, entry.framework, _mean_of(trainer, loss)
-        )
+        mean = Implementation(f"article.{loss}", entry.op, entry.framework, _mean_of(trainer, loss))
         found[loss] = _call(trainer, mean, mode, rows)
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 from conformance.claims import expected
 from conformance.claims.article import CLAIMS
 from conformance.claims.expected import Change, Expectation
-from conformance.claims.measure import measure
+from conformance.claims.measure import measure_ops, measure_programs
 from conformance.claims.problem import SCALES
 from conformance.claims.programs import exact_mean, exact_softmax
 from conformance.claims.trajectory import certified
@@ -103,11 +103,15 @@ def collect(
     here = [name for name in frameworks if installed_version(name) is not None]
     order = sorted(here, key=_ORDER.index)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        futures = {name: pool.submit(measure, name, tell, timing=timing) for name in order}
-        found = {name: future.result() for name, future in futures.items()}
-    rank = {claim: k for k, claim in enumerate(CLAIMS)}
-    items = [item for name in FRAMEWORKS for item in found.get(name, ())]
-    items.sort(key=lambda item: rank[item.claim])
+        futures = [pool.submit(measure_ops, name, tell, timing=timing) for name in order]
+        futures += [pool.submit(measure_programs, name, tell) for name in order]
+        try:
+            items = [item for future in futures for item in future.result()]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    ranks = list(CLAIMS)
+    items.sort(key=lambda i: (ranks.index(i.claim), FRAMEWORKS.index(i.framework)))
     return Findings(
         items,
         expected.changes(items, expectation),

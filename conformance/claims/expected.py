@@ -125,9 +125,7 @@ def changes(items: Iterable[Item], expectation: Expectation) -> list[Change]:
     ]
 
 
-def _same(
-    mine: tuple[str, float | None] | None, expected: tuple[str, float | None] | None
-) -> bool:
+def _same(mine: tuple[str, float | None] | None, expected: tuple[str, float | None] | None) -> bool:
     if mine is None or expected is None or mine[0] != expected[0]:
         return False
     here, there = mine[1], expected[1]

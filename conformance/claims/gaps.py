@@ -159,16 +159,16 @@ class Ladder:
     def not_finite(self, method: str, label: str) -> Gap | None:
         """Where the loss is first NaN or infinite."""
         return first_gap(
-            self.format, lambda gaps: ~np.isfinite(self.value(method, gaps, label))
+            self.format, lambda gaps: np.asarray(~np.isfinite(self.value(method, gaps, label)))
         )
 
     def gradient_not_finite(self, method: str, label: str) -> Gap | None:
         """Where the gradient first has an entry that is NaN or infinite."""
         return first_gap(
             self.format,
-            lambda gaps: ~np.isfinite(
-                self.ask.gradient(method, **self.rows(gaps, label))
-            ).all(axis=1),
+            lambda gaps: np.asarray(
+                np.isfinite(self.ask.gradient(method, **self.rows(gaps, label))).all(axis=1) == 0
+            ),
         )
 
     def _judged(self, refs: References) -> Bad:

@@ -11,11 +11,17 @@ from conformance.claims.article import MEAN_LOSS_LABELS, MEAN_LOSS_LOGITS
 from conformance.claims.ask import Ask, exact
 from conformance.claims.gaps import HEIGHT, LABELS, Gap, Ladder
 from conformance.claims.properties import usual_rows
-from conformance.claims.verdicts import DOES_NOT_HOLD, HOLDS, HOLDS_WITHIN, Item, number
+from conformance.claims.verdicts import DOES_NOT_HOLD, HOLDS, HOLDS_WITHIN, Item, number, slashed
 from reference import formats
 from reference.formats import F64
 
 __all__ = ["judge"]
+
+_LOST = {
+    "losing": "The right class has a smaller logit: the gaps from which the loss by hand has lost "
+    "a digit, half of the digits, all of them",
+    "winning": "The right class has the largest logit: the same of",
+}
 
 
 def judge(ask: Ask, *, gradients: bool) -> Iterator[Item]:
@@ -65,16 +71,18 @@ def _unstable(ladder: Ladder, gradients: bool) -> Item:
     top = ladder.format.max_finite
     equal = np.full((HEIGHT, 3), top)
     target = np.tile([0.0, 1.0, 0.0], (HEIGHT, 1))
+    lost = _digits(ladder, "manual")
+    more = {_LOST["losing"]: slashed(lost["losing"].values())}
     figures = {
         "not_finite": {name: gap and gap.bad for name, gap in found.items()},
-        "digits_lost": _digits(ladder, "manual"),
+        "digits_lost": lost,
         "loss_of_equal_logits": float(ladder.ask.value("manual", x=equal, target=target)[0]),
         "equal_logits": top,
     }
     first = _first(list(found.values()))
     if first is None:
         return _item(ladder, "unstable", DOES_NOT_HOLD, short="never", figures=figures,
-                     range="no gap makes the loss NaN or infinite")  # fmt: skip
+                     more=more, range="no gap makes the loss NaN or infinite")  # fmt: skip
     told = [f"the {name} from gap {number(gap.bad)}" if gap else f"the {name} never"
             for name, gap in found.items()]  # fmt: skip
     loss, gradient = found["loss"], found.get("gradient")
@@ -92,20 +100,24 @@ def _unstable(ladder: Ladder, gradients: bool) -> Item:
     if "gradient" in found:
         short += f"/{number(gradient.bad) if gradient else 'never'}"
     return _item(ladder, "unstable", HOLDS, limit=first.bad, short=short, figures=figures,
-                 range=" and ".join(told), counter_example=example)  # fmt: skip
+                 more=more, range=" and ".join(told), counter_example=example)  # fmt: skip
 
 
 def _avoids_log_0(ladder: Ladder, gradients: bool) -> Item:
     found = _not_finite(ladder, "builtin", gradients)
     first = _first(list(found.values()))
-    lost = _digits(ladder, "builtin")
+    lost, by_hand = _digits(ladder, "builtin"), _digits(ladder, "manual")
+    more = {
+        f"{_LOST['winning']} the built-in": slashed(lost["winning"].values()),
+        f"{_LOST['winning']} the loss by hand": slashed(by_hand["winning"].values()),
+    }
     figures = {
         "not_finite": {name: gap and gap.bad for name, gap in found.items()},
         "digits_lost": lost,
     }
     if first is not None:
         return _item(
-            ladder, "avoids-log-0", HOLDS_WITHIN, limit=first.bad, figures=figures,
+            ladder, "avoids-log-0", HOLDS_WITHIN, limit=first.bad, figures=figures, more=more,
             short=f"gap < {number(first.bad)}", range=f"gaps below {number(first.bad)}",
             counter_example=f"logits [{number(first.bad)}, 0, 0]",
         )  # fmt: skip
@@ -114,7 +126,7 @@ def _avoids_log_0(ladder: Ladder, gradients: bool) -> Item:
         f"; with the label on the largest logit it loses digits all the same, from gap "
         f"{number(digit)}, because log(1 + small) does"
     )  # fmt: skip
-    return _item(ladder, "avoids-log-0", HOLDS, short="yes", figures=figures,
+    return _item(ladder, "avoids-log-0", HOLDS, short="yes", figures=figures, more=more,
                  range=f"every gap up to {number(ladder.format.max_finite)}{note}")  # fmt: skip
 
 
@@ -138,16 +150,20 @@ def _identical(ladder: Ladder) -> Item:
         "usual_rows": HEIGHT,
         "differ_from_gap": {label: gap and gap.bad for label, gap in gaps.items()},
     }
+    more = {
+        "The article's two rows: ULP apart": f"{float(np.max(worst)):.3g}",
+        "Usual logits, in [-5, 5]: at most how many ULP apart": f"{float(apart[row]):.3g}",
+    }
     example = (
         f"logits {_row(usual[row])}, label {int(np.argmax(labels[row]))}: "
         f"{float(apart[row]):.3g} ULP apart"
     )
     if first is None and not apart.any() and not worst.any():
-        return _item(ladder, "identical", HOLDS, short="yes", figures=figures,
+        return _item(ladder, "identical", HOLDS, short="yes", figures=figures, more=more,
                      range="bit for bit, at every gap")  # fmt: skip
     limit = None if first is None else first.bad
     return _item(
-        ladder, "identical", HOLDS_WITHIN, limit=limit, figures=figures,
+        ladder, "identical", HOLDS_WITHIN, limit=limit, figures=figures, more=more,
         short="every gap" if limit is None else f"gap < {number(limit)}",
         range=f"to the format's digits for gaps below {number(limit)}" if limit is not None
         else "to the format's digits at every gap, not to the last bit",

@@ -21,7 +21,7 @@ from conformance.executor import Executor
 from conformance.frameworks import get_framework
 from conformance.protocol import clean_text
 
-__all__ = ["ChildFailed", "measure"]
+__all__ = ["ChildFailed", "measure_ops", "measure_programs"]
 
 DEADLINE = 300.0
 """Seconds for the child with the article's programs."""
@@ -32,8 +32,8 @@ class ChildFailed(RuntimeError):
     """The child with the article's programs ended without an answer."""
 
 
-def measure(framework: str, tell: Callable[[str], None], *, timing: bool = True) -> list[Item]:
-    """All verdicts of an installed framework.
+def measure_ops(framework: str, tell: Callable[[str], None], *, timing: bool = True) -> list[Item]:
+    """The verdicts on softmax and on the two losses, of an installed framework.
 
     Parameters
     ----------
@@ -42,24 +42,45 @@ def measure(framework: str, tell: Callable[[str], None], *, timing: bool = True)
         Told what is going on, a line at a time.
     timing : bool
         Whether the two losses are timed as well.
-
-    Raises
-    ------
-    ChildFailed
-        If the article's programs could not be run at all.
     """
     kind = get_framework(framework)
     items: list[Item] = []
-    for context in dict.fromkeys(kind.context_for(dtype) for dtype in kind.dtypes):
-        dtypes = [dtype for dtype in kind.dtypes if kind.context_for(dtype) == context]
+    for context, dtypes in _contexts(framework).items():
         with Executor(framework, context) as executor:
             for mode in kind.modes:
                 for dtype in dtypes:
                     tell(f"{framework}: {mode} {dtype}")
                     items += _of_mode(Ask(executor, mode, dtype), timing)
-        tell(f"{framework}: the article's programs ({context})")
-        items += _of_child(framework, context, kind.modes, dtypes)
     return items
+
+
+def measure_programs(framework: str, tell: Callable[[str], None]) -> list[Item]:
+    """The verdicts on the article's programs and on its training example.
+
+    Parameters
+    ----------
+    framework, tell
+        As for `measure_ops`.
+
+    Raises
+    ------
+    ChildFailed
+        If they could not be run at all.
+    """
+    items: list[Item] = []
+    for context, dtypes in _contexts(framework).items():
+        tell(f"{framework}: the article's programs, {' '.join(dtypes)}")
+        items += _of_child(framework, context, get_framework(framework).modes, dtypes)
+    return items
+
+
+def _contexts(framework: str) -> dict[str, list[str]]:
+    """The dtypes by the context that they run in."""
+    kind = get_framework(framework)
+    found: dict[str, list[str]] = {}
+    for dtype in kind.dtypes:
+        found.setdefault(kind.context_for(dtype), []).append(dtype)
+    return found
 
 
 def _of_mode(ask: Ask, timing: bool) -> Iterator[Item]:

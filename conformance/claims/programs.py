@@ -70,13 +70,16 @@ def judge_softmax(framework: str, answer: Mapping[str, Any]) -> Item:
         "possible": [printed(fmt, float(formats.nearest(fmt, np.array(float(t))))) == t
                      for t in PRINTED_SOFTMAX],
     }  # fmt: skip
+    more = {"Worst error in ULP": f"{figures['ulp']:.2f}"}
     same = sum(a == b for a, b in zip(found, PRINTED_SOFTMAX, strict=True))
     if same == len(PRINTED_SOFTMAX):
-        return Item("printed-softmax", framework, mode, dtype, HOLDS, short="yes", figures=figures,
-                    range="all four numbers, to the last digit")  # fmt: skip
+        return Item(
+            "printed-softmax", framework, mode, dtype, HOLDS, short="yes",
+            figures=figures, more=more, range="all four numbers, to the last digit",
+        )  # fmt: skip
     return Item(
         "printed-softmax", framework, mode, dtype, DOES_NOT_HOLD,
-        short=f"no, {same} of 4", figures=figures,
+        short=f"no, {same} of 4", figures=figures, more=more,
         counter_example=f"prints [{' '.join(found)}]; the correctly rounded {dtype} is "
         f"[{' '.join(right)}]",
     )  # fmt: skip

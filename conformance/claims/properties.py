@@ -44,7 +44,7 @@ def _item(ask: Ask, claim: str, verdict: str, **rest: Any) -> Item:
 
 
 def _logits(ask: Ask) -> Item:
-    """log_softmax(z)_i = z_i - c with one c per row; and softmax of the largest numbers there are."""
+    """log_softmax(z)_i = z_i - c with one c per row; and softmax of the largest numbers."""
     fmt = ask.format
     rows = usual_rows(fmt, 3)
     found = ask.value("log_softmax", x=rows)
@@ -85,7 +85,9 @@ def _order(ask: Ask) -> Item:
 
     def pairs(gaps: F64) -> F64:
         # 1 apart where the format can tell; no probability is left where it cannot.
-        below = formats.nearest(fmt, np.minimum(gaps + np.maximum(1, gaps / 100), fmt.max_finite))
+        with np.errstate(over="ignore"):
+            below = np.minimum(gaps + np.maximum(1, gaps / 100), fmt.max_finite)
+        below = formats.nearest(fmt, below)
         return np.stack([np.zeros_like(gaps), -gaps, -below], axis=1)
 
     gap = first_gap(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from conformance.claims.article import CLAIMS, Claim
 from conformance.claims.collect import Findings
-from conformance.claims.verdicts import DOES_NOT_HOLD, VERDICTS, Item
+from conformance.claims.verdicts import VERDICTS, Item
 from conformance.text import printable
 
 __all__ = ["lines", "rows_of"]
@@ -15,19 +16,20 @@ __all__ = ["lines", "rows_of"]
 WIDTH = 80
 _NAME = 21
 _CELL = 14
+Text = Callable[[Item], str]
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-_MARKS = {DOES_NOT_HOLD: "no"}
+_MOST_CHANGES = 20
 
 
-def rows_of(items: Sequence[Item]) -> list[tuple[str, list[str], dict[str, Item]]]:
-    """A claim's items as rows: framework, modes with the same cells, and the items by dtype."""
-    by_mode: dict[tuple[str, str], dict[str, Item]] = {}
+def rows_of(items: Sequence[Item], text: Text) -> list[tuple[str, list[str], dict[str, str]]]:
+    """A claim's items as rows: framework, the modes with the same cells, and the cells by dtype."""
+    by_mode: dict[tuple[str, str], dict[str, str]] = {}
     for item in items:
-        by_mode.setdefault((item.framework, item.mode), {})[item.dtype] = item
-    rows: list[tuple[str, list[str], dict[str, Item]]] = []
+        by_mode.setdefault((item.framework, item.mode), {})[item.dtype] = text(item)
+    rows: list[tuple[str, list[str], dict[str, str]]] = []
     for (framework, mode), cells in by_mode.items():
         for name, modes, known in rows:
-            if name == framework and _cells(known) == _cells(cells):
+            if name == framework and known == cells:
                 modes.append(mode)
                 break
         else:
@@ -35,8 +37,30 @@ def rows_of(items: Sequence[Item]) -> list[tuple[str, list[str], dict[str, Item]
     return rows
 
 
-def _cells(cells: dict[str, Item]) -> dict[str, tuple[str, str]]:
-    return {dtype: (item.verdict, item.short) for dtype, item in cells.items()}
+def _table(items: Sequence[Item], text: Text) -> Iterator[str]:
+    rows = rows_of(items, text)
+    dtypes = [d for d in DTYPES if any(d in cells for _, _, cells in rows)]
+    several = len(dtypes) > 1
+    if several:
+        yield "   " + " " * _NAME + "".join(f"{d:<{_CELL}}" for d in dtypes).rstrip()
+    for framework, modes, cells in rows:
+        name = f"{framework} {', '.join(modes)}"
+        width = _CELL - 1 if several else WIDTH
+        texts = [printable(cells[d], width) if d in cells else "" for d in dtypes]
+        row = "".join(f"{t:<{_CELL}}" for t in texts).rstrip() if several else texts[0]
+        # A row for several modes has a line of its own for their names.
+        if len(name) >= _NAME:
+            yield f"   {printable(name, WIDTH - 3)}"
+            name = ""
+        yield f"   {name:<{_NAME}}{row}"
+
+
+def _further(title: str, item: Item) -> str:
+    return item.more.get(title, "")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="   ", subsequent_indent="   ")
 
 
 def lines(findings: Findings) -> Iterator[str]:
@@ -55,35 +79,18 @@ def _claim(number: int, claim: Claim, items: Sequence[Item]) -> Iterator[str]:
     )
     counts = {v: sum(item.verdict == v for item in items) for v in VERDICTS}
     yield "   " + ", ".join(f"{v}: {n}" for v, n in counts.items() if n)
-    rows = rows_of(items)
-    dtypes = [d for d in DTYPES if any(d in cells for _, _, cells in rows)]
-    if len(dtypes) > 1:
-        yield "   " + " " * _NAME + "".join(f"{d:<{_CELL}}" for d in dtypes).rstrip()
-    for framework, modes, cells in rows:
-        name = f"{framework} {', '.join(modes)}"
-        if len(dtypes) > 1:
-            texts = [printable(cells[d].short, _CELL - 1) if d in cells else "" for d in dtypes]
-            row = "".join(f"{t:<{_CELL}}" for t in texts).rstrip()
-        else:
-            row = printable(cells[dtypes[0]].short, WIDTH)
-        # A long name, or one row for several modes, has a line of its own.
-        if len(name) >= _NAME:
-            yield f"   {printable(name, WIDTH - 3)}"
-            yield f"   {'':<{_NAME}}{row}"
-        else:
-            yield f"   {name:<{_NAME}}{row}"
-    told = f"Shown: {claim.figure}."
-    yield from textwrap.wrap(told, WIDTH, initial_indent="   ", subsequent_indent="   ")
+    yield from _wrapped(f"Shown: {claim.figure}.")
+    yield from _table(items, lambda item: item.short)
+    for title in items[0].more:
+        yield from _wrapped(f"{title}:")
+        yield from _table(items, partial(_further, title))
     example = next(
         (i for d in ("float32", *DTYPES) for i in items if i.dtype == d and i.counter_example),
         None,
     )
     if example is not None:
         text = f"e.g. {example.framework} {example.mode} {example.dtype}: "
-        yield from textwrap.wrap(
-            text + printable(example.counter_example, 400),
-            WIDTH, initial_indent="   ", subsequent_indent="   ",
-        )  # fmt: skip
+        yield from _wrapped(text + printable(example.counter_example, 400))
 
 
 def _end(findings: Findings) -> Iterator[str]:
@@ -97,10 +104,12 @@ def _end(findings: Findings) -> Iterator[str]:
             f"{name}: no verdict is expected of these versions; the committed ones are for {told}",
             WIDTH, subsequent_indent="  ",
         )  # fmt: skip
-    for change in findings.changes:
+    for change in findings.changes[:_MOST_CHANGES]:
         where = f"{change.claim} / {change.framework} {change.mode} {change.dtype}"
         yield f"changed: {where}"
         yield f"  expected {change.expected or 'nothing'}, found {change.found or 'nothing'}"
+    if len(findings.changes) > _MOST_CHANGES:
+        yield f"and {len(findings.changes) - _MOST_CHANGES} more changes (--json has all)"
     judged = len(findings.items)
     if findings.changes:
         yield f"{judged} verdicts, {len(findings.changes)} changed against the committed ones"

@@ -123,7 +123,7 @@ def _judge(
     if method == "manual":
         if bad is None:
             return Item(claim, framework, mode, DTYPE, DOES_NOT_HOLD, short="never fails",
-                        figures=figures, range=f"it trains at every scale up to {SCALES[-1]}")  # fmt: skip
+                        figures=figures, range=f"it trains up to scale {SCALES[-1]}")  # fmt: skip
         told = found[bad].told()
         return Item(
             claim, framework, mode, DTYPE, HOLDS, limit=float(bad), figures=figures,
@@ -146,5 +146,3 @@ def _judge(
 
 def _before(scale: int) -> int:
     return SCALES[SCALES.index(scale) - 1]
-
-

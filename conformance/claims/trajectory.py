@@ -127,7 +127,7 @@ def run(data: Problem, bits: int) -> tuple[list[Any], tuple[Any, Any]]:
             top = max(logits)
             powers = [mp.exp(z - top) for z in logits]
             total = mp.fsum(powers)
-            # log(total) is log(1 + small) where one class dominates: the others' sum is exact there.
+            # Where one class dominates, total is 1 + a small number, which log1p takes as it is.
             others = mp.fsum(p for p, z in zip(powers, logits, strict=True) if z is not top)
             terms.append(mp.log1p(others) + (top - logits[label]))
             slopes.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ __all__ = [
     "VERDICTS",
     "Item",
     "number",
+    "slashed",
 ]
 
 HOLDS = "holds"
@@ -37,6 +38,8 @@ class Item:
         Where the claim holds (or, for a warning, from where on it does), in words.
     short : str
         The same in a table's cell.
+    more : mapping of str to str
+        Further cells, by what they say; every item of a claim has the same ones.
     limit : float or None
         The figure of that range which is held to the expectation.
     counter_example : str
@@ -52,6 +55,7 @@ class Item:
     verdict: str
     range: str = ""
     short: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
     limit: float | None = None
     counter_example: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +68,11 @@ class Item:
     def to_json(self) -> dict[str, Any]:
         """For the machine-readable document."""
         return asdict(self)
+
+
+def slashed(values: Iterable[float | None]) -> str:
+    """Several figures in one cell, three digits each."""
+    return "/".join("never" if v is None else f"{v:.3g}" for v in values)
 
 
 def number(value: float | None) -> str:

@@ -9,7 +9,7 @@ from conformance.cli.options import json_option, print_json
 
 @click.command(name="claims")
 @click.option("--framework", "frameworks", multiple=True, metavar="NAME",
-              help="numpy, torch, tensorflow or jax; several times for several.  [default: all]")  # fmt: skip
+              help="numpy, torch, tensorflow or jax; repeatable.  [default: all]")  # fmt: skip
 @click.option("--no-timing", is_flag=True, help="Leave out the claim about speed.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 although a verdict changed.")
 @click.option("--write-expected", is_flag=True, hidden=True,

@@ -28,9 +28,7 @@ class TorchTrainer(Trainer):
         inputs, labels = torch.from_numpy(data.inputs), torch.from_numpy(data.labels)
         weights = torch.nn.Parameter(torch.tensor(data.weights))
         biases = torch.nn.Parameter(torch.tensor(data.biases))
-        optimizer = torch.optim.Adam(
-            [weights, biases], lr=RATE, betas=(BETA1, BETA2), eps=EPSILON
-        )
+        optimizer = torch.optim.Adam([weights, biases], lr=RATE, betas=(BETA1, BETA2), eps=EPSILON)
         forward = self._forward_in(loss, mode)
 
         def step() -> Any:
