@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from conformance.claims.article import CLAIMS, Claim
 from conformance.claims.collect import Findings
+from conformance.claims.tables import DTYPES, Text, example, further, rows_of
 from conformance.claims.verdicts import VERDICTS, Item
 from conformance.text import printable
 
-__all__ = ["lines", "rows_of"]
+__all__ = ["lines"]
 
 WIDTH = 80
 _NAME = 21
 _CELL = 14
-Text = Callable[[Item], str]
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 _MOST_CHANGES = 20
-
-
-def rows_of(items: Sequence[Item], text: Text) -> list[tuple[str, list[str], dict[str, str]]]:
-    """A claim's items as rows: framework, the modes with the same cells, and the cells by dtype."""
-    by_mode: dict[tuple[str, str], dict[str, str]] = {}
-    for item in items:
-        by_mode.setdefault((item.framework, item.mode), {})[item.dtype] = text(item)
-    rows: list[tuple[str, list[str], dict[str, str]]] = []
-    for (framework, mode), cells in by_mode.items():
-        for name, modes, known in rows:
-            if name == framework and known == cells:
-                modes.append(mode)
-                break
-        else:
-            rows.append((framework, [mode], cells))
-    return rows
 
 
 def _table(items: Sequence[Item], text: Text) -> Iterator[str]:
@@ -53,10 +36,6 @@ def _table(items: Sequence[Item], text: Text) -> Iterator[str]:
             yield f"   {printable(name, WIDTH - 3)}"
             name = ""
         yield f"   {name:<{_NAME}}{row}"
-
-
-def _further(title: str, item: Item) -> str:
-    return item.more.get(title, "")
 
 
 def _wrapped(text: str) -> list[str]:
@@ -83,14 +62,11 @@ def _claim(number: int, claim: Claim, items: Sequence[Item]) -> Iterator[str]:
     yield from _table(items, lambda item: item.short)
     for title in items[0].more:
         yield from _wrapped(f"{title}:")
-        yield from _table(items, partial(_further, title))
-    example = next(
-        (i for d in ("float32", *DTYPES) for i in items if i.dtype == d and i.counter_example),
-        None,
-    )
-    if example is not None:
-        text = f"e.g. {example.framework} {example.mode} {example.dtype}: "
-        yield from _wrapped(text + printable(example.counter_example, 400))
+        yield from _table(items, partial(further, title))
+    told = example(items)
+    if told is not None:
+        text = f"e.g. {told.framework} {told.mode} {told.dtype}: "
+        yield from _wrapped(text + printable(told.counter_example, 400))
 
 
 def _end(findings: Findings) -> Iterator[str]:

@@ -16,6 +16,7 @@ from conformance.claims.verdicts import (
     NOT_MEASURED,
     Item,
     number,
+    slashed,
 )
 
 __all__ = ["CLAIM_OF", "DTYPE", "Outcome", "judge", "outcome"]
@@ -119,25 +120,34 @@ def _judge(
         },
         "loss": {str(c["scale"]): c["loss"] for c in curves},
     }
+    scales = ", ".join(str(scale) for scale in SCALES)
+    more = {
+        f"The step in which the loss leaves the exact one by 0.1 %, at scales {scales}": slashed(
+            found[scale].leaves for scale in SCALES
+        ),
+        f"Samples right at the end, of {SAMPLES}": slashed(
+            round(SAMPLES * found[scale].accuracy) for scale in SCALES
+        ),
+    }
     bad = next((scale for scale in SCALES if found[scale].kind != "trains"), None)
     if method == "manual":
         if bad is None:
             return Item(claim, framework, mode, DTYPE, DOES_NOT_HOLD, short="never fails",
-                        figures=figures, range=f"it trains up to scale {SCALES[-1]}")  # fmt: skip
+                        figures=figures, more=more, range=f"it trains up to scale {SCALES[-1]}")  # fmt: skip
         told = found[bad].told()
         return Item(
-            claim, framework, mode, DTYPE, HOLDS, limit=float(bad), figures=figures,
+            claim, framework, mode, DTYPE, HOLDS, limit=float(bad), figures=figures, more=more,
             short=f"from scale {bad}: {told}", range=f"from scale {bad} on: {told}",
             counter_example=f"at scale {_before(bad)} it trains" if bad > SCALES[0] else "",
         )  # fmt: skip
     if bad is None:
         return Item(claim, framework, mode, DTYPE, HOLDS, limit=float(SCALES[-1]), short="yes",
-                    figures=figures, range=f"at every scale, 1 to {SCALES[-1]}, all of "
+                    figures=figures, more=more, range=f"at every scale, 1 to {SCALES[-1]}, all of "
                     f"{SAMPLES} samples right as in exact arithmetic")  # fmt: skip
     told = found[bad].told()
     return Item(
         claim, framework, mode, DTYPE, HOLDS_WITHIN if bad > SCALES[0] else DOES_NOT_HOLD,
-        limit=float(bad), figures=figures, short=f"scale < {bad}: then {told}",
+        limit=float(bad), figures=figures, more=more, short=f"scale < {bad}: then {told}",
         range=f"scales up to {_before(bad)}" if bad > SCALES[0] else "",
         counter_example=f"at scale {bad} it {told}" if found[bad].kind == "stalls"
         else f"at scale {bad}: {told}",
