@@ -102,7 +102,8 @@ _CLAIMS = (
     Claim(
         "faster",
         "The built-in performs better.",
-        "time by hand divided by time of the built-in: loss, loss and gradient",
+        "time by hand divided by time of the built-in: loss, then loss and gradient, for 128 x 10 "
+        "logits and for 64 x 5000",
         compared=False,
     ),
     Claim(

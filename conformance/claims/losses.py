@@ -17,11 +17,17 @@ from reference.formats import F64
 
 __all__ = ["judge"]
 
-_LOST = {
-    "losing": "The right class has a smaller logit: the gaps from which the loss by hand has lost "
-    "a digit, half of the digits, all of them",
-    "winning": "The right class has the largest logit: the same of",
+_POSITION = {
+    "losing": "The right class has a smaller logit",
+    "winning": "The right class has the largest logit",
 }
+
+
+def _lost_title(label: str, what: str) -> str:
+    return (
+        f"{_POSITION[label]}: the gaps from which {what} has lost a digit, half of the digits, "
+        "all of them"
+    )
 
 
 def judge(ask: Ask, *, gradients: bool) -> Iterator[Item]:
@@ -71,12 +77,16 @@ def _unstable(ladder: Ladder, gradients: bool) -> Item:
     top = ladder.format.max_finite
     equal = np.full((HEIGHT, 3), top)
     target = np.tile([0.0, 1.0, 0.0], (HEIGHT, 1))
+    of_equal = float(ladder.ask.value("manual", x=equal, target=target)[0])
     lost = _digits(ladder, "manual")
-    more = {_LOST["losing"]: slashed(lost["losing"].values())}
+    more = {_lost_title("losing", "the loss by hand"): slashed(lost["losing"].values())}
+    more["All logits equal to the largest number: the loss by hand (log 3 is right)"] = (
+        f"{of_equal:.6g}"
+    )
     figures = {
         "not_finite": {name: gap and gap.bad for name, gap in found.items()},
         "digits_lost": lost,
-        "loss_of_equal_logits": float(ladder.ask.value("manual", x=equal, target=target)[0]),
+        "loss_of_equal_logits": of_equal,
         "equal_logits": top,
     }
     first = _first(list(found.values()))
@@ -108,8 +118,8 @@ def _avoids_log_0(ladder: Ladder, gradients: bool) -> Item:
     first = _first(list(found.values()))
     lost, by_hand = _digits(ladder, "builtin"), _digits(ladder, "manual")
     more = {
-        f"{_LOST['winning']} the built-in": slashed(lost["winning"].values()),
-        f"{_LOST['winning']} the loss by hand": slashed(by_hand["winning"].values()),
+        _lost_title("winning", "the built-in"): slashed(lost["winning"].values()),
+        _lost_title("winning", "the loss by hand"): slashed(by_hand["winning"].values()),
     }
     figures = {
         "not_finite": {name: gap and gap.bad for name, gap in found.items()},
@@ -151,6 +161,7 @@ def _identical(ladder: Ladder) -> Item:
         "differ_from_gap": {label: gap and gap.bad for label, gap in gaps.items()},
     }
     more = {
+        f"{_POSITION['losing']}: the same": slashed([gaps["losing"] and gaps["losing"].bad]),
         "The article's two rows: ULP apart": f"{float(np.max(worst)):.3g}",
         "Usual logits, in [-5, 5]: at most how many ULP apart": f"{float(apart[row]):.3g}",
     }

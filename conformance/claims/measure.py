@@ -150,7 +150,7 @@ def _simpler(framework: str, counts: Mapping[str, int]) -> Item:
     verdict = HOLDS if counts["builtin"] < counts["manual"] else DOES_NOT_HOLD
     told = f"{counts['builtin']} operations, {counts['manual']} by hand"
     return Item(
-        "simpler", framework, "graph", training.DTYPE, verdict, short=told, figures=dict(counts),
+        "simpler", framework, "traced", training.DTYPE, verdict, short=told, figures=dict(counts),
         range=told if verdict == HOLDS else "",
         counter_example="" if verdict == HOLDS else told,
     )  # fmt: skip

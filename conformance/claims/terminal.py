@@ -15,8 +15,8 @@ from conformance.text import printable
 __all__ = ["lines"]
 
 WIDTH = 80
-_NAME = 21
-_CELL = 14
+_NAME = 17
+_CELL = 15
 _MOST_CHANGES = 20
 
 

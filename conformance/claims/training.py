@@ -132,8 +132,10 @@ def _judge(
     bad = next((scale for scale in SCALES if found[scale].kind != "trains"), None)
     if method == "manual":
         if bad is None:
-            return Item(claim, framework, mode, DTYPE, DOES_NOT_HOLD, short="never fails",
-                        figures=figures, more=more, range=f"it trains up to scale {SCALES[-1]}")  # fmt: skip
+            return Item(
+                claim, framework, mode, DTYPE, DOES_NOT_HOLD, short="never fails",
+                figures=figures, more=more, range=f"it trains up to scale {SCALES[-1]}",
+            )  # fmt: skip
         told = found[bad].told()
         return Item(
             claim, framework, mode, DTYPE, HOLDS, limit=float(bad), figures=figures, more=more,

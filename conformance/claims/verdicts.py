@@ -71,8 +71,9 @@ class Item:
 
 
 def slashed(values: Iterable[float | None]) -> str:
-    """Several figures in one cell, three digits each."""
-    return "/".join("never" if v is None else f"{v:.3g}" for v in values)
+    """Several figures in one cell, three digits each; one, where they are all the same."""
+    texts = ["never" if v is None else f"{v:.3g}" for v in values]
+    return texts[0] if len(set(texts)) == 1 else "/".join(texts)
 
 
 def number(value: float | None) -> str:
