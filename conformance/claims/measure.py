@@ -84,8 +84,9 @@ def _contexts(framework: str) -> dict[str, list[str]]:
 
 
 def _of_mode(ask: Ask, timing: bool) -> Iterator[Item]:
-    # Gradients of compiled modes in one dtype: each takes seconds to compile.
-    gradients = ask.mode in ("eager", "graph", "session") or ask.dtype == _TIMED_DTYPE
+    # torch.compile takes seconds for each gradient: in one dtype only.
+    costly = (ask.framework, ask.mode) == ("torch", "compiled")
+    gradients = not costly or ask.dtype == _TIMED_DTYPE
     yield from _guarded(ask, ("logits", "order", "probabilities"), lambda: properties.judge(ask))
     yield from _guarded(
         ask,

@@ -17,6 +17,8 @@ __all__ = ["lines"]
 WIDTH = 80
 _NAME = 17
 _CELL = 15
+_ALONE = 24
+"""The width of a name beside a single column."""
 _MOST_CHANGES = 20
 
 
@@ -32,10 +34,11 @@ def _table(items: Sequence[Item], text: Text) -> Iterator[str]:
         texts = [printable(cells[d], width) if d in cells else "" for d in dtypes]
         row = "".join(f"{t:<{_CELL}}" for t in texts).rstrip() if several else texts[0]
         # A row for several modes has a line of its own for their names.
-        if len(name) >= _NAME:
+        room = _NAME if several else _ALONE
+        if len(name) >= room:
             yield f"   {printable(name, WIDTH - 3)}"
             name = ""
-        yield f"   {name:<{_NAME}}{row}"
+        yield f"   {name:<{room}}{row}"
 
 
 def _wrapped(text: str) -> list[str]:
