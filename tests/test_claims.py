@@ -21,6 +21,7 @@ from conformance.claims.gaps import Ladder, digits, first_gap, thresholds
 from conformance.claims.measure import ChildFailed
 from conformance.claims.problem import SCALES, STEPS, Problem, problem
 from conformance.claims.programs import exact_mean, exact_softmax, printed
+from conformance.claims.progress import Progress, Stopped
 from conformance.claims.terminal import lines
 from conformance.claims.training import outcome
 from conformance.claims.trajectory import Trajectory, Uncertified, agreement, certified, run
@@ -133,6 +134,9 @@ def test_numbers_are_printed_as_numpy_prints_them(dtype: str) -> None:
         assert f"[{printed(fmt, float(array[0]))}]" == str(array)
 
 
+NO_JOB: dict[str, Any] = {"programs": [], "training": [], "operations": []}
+
+
 # --- training -------------------------------------------------------------------------------------
 
 
@@ -208,12 +212,34 @@ def test_outcomes(changes: dict[str, Any], kind: str, step: int | None, leaves: 
 def test_the_child_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "DEADLINE", 0.01)
     with pytest.raises(ChildFailed, match=r"no answer within 0\.01 s"):
-        measure._run_child("numpy", "default", {"programs": [], "training": [], "operations": []})
+        measure._run_child("numpy", "default", NO_JOB, Progress(print))
 
 
 def test_the_child_that_fails_says_why() -> None:
     with pytest.raises(ChildFailed, match="KeyError"):
-        measure._run_child("numpy", "default", {})
+        measure._run_child("numpy", "default", {}, Progress(print))
+
+
+def test_a_child_that_nobody_waits_for_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_LOOK", 0.01)
+    progress = Progress(print)
+    progress.stop()
+    with pytest.raises(Stopped):
+        measure._run_child("numpy", "default", NO_JOB, progress)
+
+
+def test_the_first_failure_is_the_one_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(framework: str, progress: Progress) -> list[Item]:
+        raise ChildFailed(f"{framework} failed")
+
+    def stops(framework: str, progress: Progress, *, timing: bool) -> list[Item]:
+        while True:
+            progress.check()
+
+    monkeypatch.setattr("conformance.claims.collect.measure_programs", fails)
+    monkeypatch.setattr("conformance.claims.collect.measure_ops", stops)
+    with pytest.raises(ChildFailed, match="numpy failed"):
+        collect(["numpy"], lambda text: None)
 
 
 # --- expectations ---------------------------------------------------------------------------------
@@ -365,7 +391,7 @@ def test_a_line_fits_a_terminal_and_keeps_no_escape() -> None:
     printed_lines = list(lines(found))
     assert max(map(len, printed_lines)) <= 80
     assert not any("\x1b" in line for line in printed_lines)
-    assert any(line.strip() == "numpy eager, graph" for line in printed_lines)
+    assert any(line.strip().startswith("numpy eager, graph ") for line in printed_lines)
 
 
 # --- in the suite ---------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from conformance.claims.expected import Change, Expectation
 from conformance.claims.measure import measure_ops, measure_programs
 from conformance.claims.problem import SCALES
 from conformance.claims.programs import exact_mean, exact_softmax
+from conformance.claims.progress import Progress
 from conformance.claims.trajectory import certified
 from conformance.claims.verdicts import Item
 from conformance.frameworks import installed_version
@@ -102,12 +103,18 @@ def collect(
     expectation = expected.read() if expectation is None else expectation
     here = [name for name in frameworks if installed_version(name) is not None]
     order = sorted(here, key=_ORDER.index)
+    progress = Progress(tell)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        futures = [pool.submit(measure_ops, name, tell, timing=timing) for name in order]
-        futures += [pool.submit(measure_programs, name, tell) for name in order]
+        futures = [pool.submit(measure_ops, name, progress, timing=timing) for name in order]
+        futures += [pool.submit(measure_programs, name, progress) for name in order]
         try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()  # raises what failed first
             items = [item for future in futures for item in future.result()]
         except BaseException:
+            # Ctrl-C, or one of them failed: the others' children are not worth waiting for.
+            progress.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     ranks = list(CLAIMS)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from conformance.claims import losses, programs, properties, speed, training
 from conformance.claims.article import LOSSES
 from conformance.claims.ask import Ask, Unanswered
+from conformance.claims.progress import Progress
 from conformance.claims.trajectory import certified
 from conformance.claims.verdicts import DOES_NOT_HOLD, HOLDS, NOT_MEASURED, Item
 from conformance.executor import Executor
@@ -25,6 +27,7 @@ __all__ = ["ChildFailed", "measure_ops", "measure_programs"]
 
 DEADLINE = 300.0
 """Seconds for the child with the article's programs."""
+_LOOK = 0.5
 _TIMED_DTYPE = "float32"
 
 
@@ -32,14 +35,14 @@ class ChildFailed(RuntimeError):
     """The child with the article's programs ended without an answer."""
 
 
-def measure_ops(framework: str, tell: Callable[[str], None], *, timing: bool = True) -> list[Item]:
+def measure_ops(framework: str, progress: Progress, *, timing: bool = True) -> list[Item]:
     """The verdicts on softmax and on the two losses, of an installed framework.
 
     Parameters
     ----------
     framework : str
-    tell : callable
-        Told what is going on, a line at a time.
+    progress : Progress
+        Told what is going on.
     timing : bool
         Whether the two losses are timed as well.
     """
@@ -49,17 +52,17 @@ def measure_ops(framework: str, tell: Callable[[str], None], *, timing: bool = T
         with Executor(framework, context) as executor:
             for mode in kind.modes:
                 for dtype in dtypes:
-                    tell(f"{framework}: {mode} {dtype}")
+                    progress.tell(f"{framework}: {mode} {dtype}")
                     items += _of_mode(Ask(executor, mode, dtype), timing)
     return items
 
 
-def measure_programs(framework: str, tell: Callable[[str], None]) -> list[Item]:
+def measure_programs(framework: str, progress: Progress) -> list[Item]:
     """The verdicts on the article's programs and on its training example.
 
     Parameters
     ----------
-    framework, tell
+    framework, progress
         As for `measure_ops`.
 
     Raises
@@ -69,8 +72,9 @@ def measure_programs(framework: str, tell: Callable[[str], None]) -> list[Item]:
     """
     items: list[Item] = []
     for context, dtypes in _contexts(framework).items():
-        tell(f"{framework}: the article's programs, {' '.join(dtypes)}")
-        items += _of_child(framework, context, get_framework(framework).modes, dtypes)
+        progress.tell(f"{framework}: the article's programs, {' '.join(dtypes)}")
+        modes = get_framework(framework).modes
+        items += _of_child(framework, context, modes, dtypes, progress)
     return items
 
 
@@ -118,18 +122,15 @@ def _guarded(
 
 
 def _of_child(
-    framework: str, context: str, modes: Iterable[str], dtypes: list[str]
+    framework: str, context: str, modes: Iterable[str], dtypes: list[str], progress: Progress
 ) -> Iterator[Item]:
     trains = training.DTYPE in dtypes
-    answers = _run_child(
-        framework,
-        context,
-        {
-            "programs": [[mode, dtype] for mode in modes for dtype in dtypes],
-            "training": [[mode, loss] for mode in modes for loss in LOSSES] if trains else [],
-            "operations": ["builtin", "manual"] if trains else [],
-        },
-    )
+    job = {
+        "programs": [[mode, dtype] for mode in modes for dtype in dtypes],
+        "training": [[mode, loss] for mode in modes for loss in LOSSES] if trains else [],
+        "operations": ["builtin", "manual"] if trains else [],
+    }
+    answers = _run_child(framework, context, job, progress)
     for answer in answers["programs"]:
         if "error" in answer:
             for claim in ("printed-softmax", "mean-loss"):
@@ -157,7 +158,9 @@ def _simpler(framework: str, counts: Mapping[str, int]) -> Item:
     )  # fmt: skip
 
 
-def _run_child(framework: str, context: str, job: Mapping[str, Any]) -> dict[str, Any]:
+def _run_child(
+    framework: str, context: str, job: Mapping[str, Any], progress: Progress
+) -> dict[str, Any]:
     """Start the child, hand it the job, and return its answers."""
     variables = dict(os.environ)
     for name, value in get_framework(framework).environment(context).items():
@@ -167,7 +170,7 @@ def _run_child(framework: str, context: str, job: Mapping[str, Any]) -> dict[str
             variables[name] = value
     root = str(Path(__file__).resolve().parents[2])
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [root, variables.get("PYTHONPATH")]))
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "conformance.claims.child", framework, context, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -175,18 +178,31 @@ def _run_child(framework: str, context: str, job: Mapping[str, Any]) -> dict[str
         text=True,
         env=variables,
         start_new_session=True,
-    )
-    try:
-        out, errors = child.communicate(json.dumps(job), DEADLINE)
-    except subprocess.TimeoutExpired:
-        raise ChildFailed(f"{framework}: no answer within {DEADLINE:g} s") from None
-    finally:
-        if child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+    ) as child:
+        try:
+            out, errors = _converse(child, json.dumps(job), framework, progress)
+        finally:
+            if child.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
     if child.returncode != 0:
         last = clean_text(errors.strip().rpartition("\n")[2], 400)
         raise ChildFailed(f"{framework}: the child ended with {child.returncode}: {last}")
     answers: dict[str, Any] = json.loads(out)
     return answers
+
+
+def _converse(
+    child: subprocess.Popen[str], job: str, framework: str, progress: Progress
+) -> tuple[str, str]:
+    """What the child says until its end; between two looks, whether anybody still waits."""
+    until = time.monotonic() + DEADLINE
+    question: str | None = job
+    while True:
+        try:
+            return child.communicate(question, min(_LOOK, DEADLINE))
+        except subprocess.TimeoutExpired:
+            question = None  # it has been given; communicate() goes on where it was
+            progress.check()
+            if time.monotonic() > until:
+                raise ChildFailed(f"{framework}: no answer within {DEADLINE:g} s") from None

@@ -77,11 +77,12 @@ def judge_softmax(framework: str, answer: Mapping[str, Any]) -> Item:
             "printed-softmax", framework, mode, dtype, HOLDS, short="yes",
             figures=figures, more=more, range="all four numbers, to the last digit",
         )  # fmt: skip
+    never = [t for t, can in zip(PRINTED_SOFTMAX, figures["possible"], strict=True) if not can]
     return Item(
         "printed-softmax", framework, mode, dtype, DOES_NOT_HOLD,
         short=f"no, {same} of 4", figures=figures, more=more,
         counter_example=f"prints [{' '.join(found)}]; the correctly rounded {dtype} is "
-        f"[{' '.join(right)}]",
+        f"[{' '.join(right)}]; no {dtype} prints as {', '.join(never)}",
     )  # fmt: skip
 
 
