@@ -61,15 +61,19 @@ def judge_softmax(framework: str, answer: Mapping[str, Any]) -> Item:
     refs = exact("softmax", fmt, x=row)
     right = [printed(fmt, v) for v in refs.rounded()[0]]
     found = [printed(fmt, v) for v in answer["softmax"]]
+    # A number that prints like this would be the nearest one to what is printed.
+    possible = [
+        printed(fmt, float(formats.nearest(fmt, np.array(float(text))))) == text
+        for text in PRINTED_SOFTMAX
+    ]
     figures = {
         "printed": found,
         "correctly_rounded": right,
         "exact": exact_softmax(),
         "exact_of_rounded_logits": oracle.decimal("softmax", "value", "-", {"x": row}, 20)[0],
         "ulp": float(np.max(errors(np.array([answer["softmax"]]), refs).ulp)),
-        "possible": [printed(fmt, float(formats.nearest(fmt, np.array(float(t))))) == t
-                     for t in PRINTED_SOFTMAX],
-    }  # fmt: skip
+        "possible": possible,
+    }
     more = {"Worst error in ULP": f"{figures['ulp']:.2f}"}
     same = sum(a == b for a, b in zip(found, PRINTED_SOFTMAX, strict=True))
     if same == len(PRINTED_SOFTMAX):
@@ -77,7 +81,7 @@ def judge_softmax(framework: str, answer: Mapping[str, Any]) -> Item:
             "printed-softmax", framework, mode, dtype, HOLDS, short="yes",
             figures=figures, more=more, range="all four numbers, to the last digit",
         )  # fmt: skip
-    never = [t for t, can in zip(PRINTED_SOFTMAX, figures["possible"], strict=True) if not can]
+    never = [t for t, can in zip(PRINTED_SOFTMAX, possible, strict=True) if not can]
     return Item(
         "printed-softmax", framework, mode, dtype, DOES_NOT_HOLD,
         short=f"no, {same} of 4", figures=figures, more=more,

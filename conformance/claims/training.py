@@ -119,6 +119,7 @@ def _judge(
             for scale, o in found.items()
         },
         "loss": {str(c["scale"]): c["loss"] for c in curves},
+        "gap": {str(c["scale"]): c["gap"] for c in curves},
     }
     scales = ", ".join(str(scale) for scale in SCALES)
     more = {
