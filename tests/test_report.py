@@ -395,7 +395,7 @@ def test_the_article_has_its_section(tmp_path: Path) -> None:
     text = with_claims(tmp_path, claims_document()).text
     assert "The article, checked" in text
     assert "1. The higher the logit." in text
-    assert "holds within in 3" in text
+    assert "holds within: 3." in text
     assert "For example, torch eager float32: softmax([0, -103]) is [1, 0]" in text
     assert "Worst error in ULP" in text
     markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")

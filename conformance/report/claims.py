@@ -71,7 +71,7 @@ def section(document: Mapping[str, Any]) -> dict[str, Any]:
             claims.append(_claim(number, entry, mine))
     return {
         "claims": claims,
-        "versions": [f"{name} {_flat(found)}" for name, found in versions.items()],
+        "versions": [_flat(found) for found in versions.values()],
         "changes": [
             {k: str(c.get(k)) for k in ("claim", "framework", "mode", "dtype", "expected", "found")}
             for c in document["changes"]
@@ -97,7 +97,7 @@ def _claim(number: int, entry: Mapping[str, Any], items: Sequence[Item]) -> dict
 def _table(title: str, items: Sequence[Item], text: Text) -> dict[str, Any]:
     rows = rows_of(items, text)
     return {
-        "title": title[:1].upper() + title[1:],
+        "title": title,
         "dtypes": [d for d in DTYPES if any(d in cells for _, _, cells in rows)],
         "rows": [(f"{name} {', '.join(modes)}", cells) for name, modes, cells in rows],
     }
