@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from conformance.claims import expected, measure, trajectory
-from conformance.claims.article import CLAIMS, PRINTED_MEAN_LOSS, PRINTED_SOFTMAX
+from conformance.claims.article import (
+    CLAIMS,
+    PRINTED_MEAN_LOSS,
+    PRINTED_SOFTMAX,
+    implementation_names,
+)
 from conformance.claims.ask import Ask, Unanswered
 from conformance.claims.collect import Findings, collect
 from conformance.claims.expected import Expectation, ExpectationError, changes
@@ -22,6 +27,7 @@ from conformance.claims.measure import ChildFailed
 from conformance.claims.problem import SCALES, STEPS, Problem, problem
 from conformance.claims.programs import exact_mean, exact_softmax, printed
 from conformance.claims.progress import Progress, Stopped
+from conformance.claims.properties import usual_rows
 from conformance.claims.terminal import lines
 from conformance.claims.training import outcome
 from conformance.claims.trajectory import Trajectory, Uncertified, agreement, certified, run
@@ -117,6 +123,20 @@ def test_an_answer_that_fails_is_not_measured_and_hides_no_other_claim() -> None
     assert "it crashed" in found[1].counter_example
 
 
+@pytest.mark.parametrize("part", ["manual", "clipped"])
+@pytest.mark.parametrize("argument", ["x", "target"])
+def test_by_hand_is_the_same_function_where_nothing_underflows(part: str, argument: str) -> None:
+    names, entries = implementation_names("numpy"), load_builtin()
+    x, target = usual_rows(formats.get("float64"), 3), np.eye(3)[np.arange(256) % 3]
+    g = np.linspace(0.5, 2, 256)
+    gradients = []
+    for name in (names["builtin"], names[part]):
+        vjp = entries[name].vjp
+        assert vjp is not None
+        gradients.append(vjp(g, x, target, axis=-1)[argument])
+    assert np.allclose(*gradients, rtol=1e-9, atol=1e-12)
+
+
 # --- the article's numbers ------------------------------------------------------------------------
 
 
@@ -173,7 +193,7 @@ def test_precisions_that_disagree_certify_nothing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(trajectory, "_MOST_BITS", 60)
     monkeypatch.setattr(trajectory, "problem", lambda scale: small(problem(scale)))
     with pytest.raises(Uncertified, match="17 are needed"):
-        trajectory.certified.__wrapped__(10)
+        trajectory._certified.__wrapped__(10)
     coarse, fine = run(small(problem(10)), 30)[0], run(small(problem(10)), 60)[0]
     assert 2 < agreement(coarse, fine) < 10
 

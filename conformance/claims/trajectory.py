@@ -15,6 +15,7 @@ the digits that are used, those digits are the trajectory's; otherwise the preci
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -68,15 +69,23 @@ class Trajectory:
     digits: float
 
 
-@cache
 def certified(scale: int) -> Trajectory:
-    """The trajectory at a scale.
+    """The trajectory at a scale, computed once.
 
     Raises
     ------
     Uncertified
         If no two precisions up to 1300 bits agree to `DIGITS` digits.
     """
+    with _lock:  # two threads that want the same one share the work
+        return _certified(scale)
+
+
+_lock = threading.Lock()
+
+
+@cache
+def _certified(scale: int) -> Trajectory:
     data = problem(scale)
     bits = _BITS
     coarse, _ = run(data, bits)
