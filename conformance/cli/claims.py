@@ -25,7 +25,7 @@ def command(
     """Check the claims of the article on logits, softmax and cross-entropy.
 
     Each claim gets a verdict per framework, mode and dtype: holds, holds within a range, or does
-    not hold. Takes about a minute and a half for all four frameworks.
+    not hold. Takes one to two minutes for all four frameworks on two cores.
 
     Exit code 1 if a verdict is not the committed one for the pinned versions; times are shown and
     not compared. docs/article.md explains the results; `--json` has all figures, and
