@@ -149,12 +149,17 @@ PROFILES: dict[str, Profile] = {
 GRAPH_MODES = ("graph", "session")
 """Modes that run a graph without compiling kernels for it."""
 
+SESSION_OPS = ("softmax",)
+"""Ops that run in TensorFlow 1 style below profile exhaustive; the kernels are those of `graph`."""
+
 
 # ---------------------------------------------------------------- the cells of a profile
 
 
 def applies(profile: Profile, entry: Implementation, dtype: str, mode: str) -> bool:
     """Does this implementation run in this dtype and mode?"""
+    if entry.role == "antipattern" and profile.builtins_only:
+        return False
     if mode == "eager":
         return entry.variant == "builtin" or not profile.builtins_only or _stands_alone(entry)
     if entry.role != "subject":
@@ -162,7 +167,9 @@ def applies(profile: Profile, entry: Implementation, dtype: str, mode: str) -> b
     if mode in GRAPH_MODES:
         if entry.op not in profile.graph_ops or entry.variant != "builtin":
             return False
-        return dtype == "float32" or profile.name == "exhaustive"
+        if profile.name == "exhaustive":
+            return True
+        return dtype == "float32" and (mode != "session" or entry.op in SESSION_OPS)
     if entry.variant != "builtin" and profile.builtins_only:
         return False
     return dtype in profile.compiled_dtypes

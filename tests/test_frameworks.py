@@ -314,3 +314,21 @@ def test_a_label_that_does_not_fit_is_our_own_error_and_not_another_label(
     )
     assert isinstance(answer, Raised)
     assert answer.kind == "harness"
+
+
+def test_a_session_leaves_eager_mode_as_it_is(executors: Executors) -> None:
+    executor = executors("tensorflow", "float32")
+    x = np.array([[0.1, 0.3, 0.5, 0.9]], np.float32)
+
+    def ask(mode: str) -> Result:
+        answer = executor.call(
+            Request("tensorflow.nn.softmax", "softmax", "value", "-", "float32", mode, {"x": x})
+        )
+        assert isinstance(answer, Result)
+        assert answer.leaks == ()
+        return answer
+
+    before, session, after = ask("eager"), ask("session"), ask("eager")
+    assert before.out.tobytes() == after.out.tobytes()
+    # The graph has the same kernel.
+    assert session.out.tobytes() == before.out.tobytes()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import math
 import re
 import shlex
@@ -18,6 +19,7 @@ from conformance import record
 from conformance.columns import decoded, plain
 from conformance.record import Record
 from conformance.report import counts, matrix, outcomes, rows, write_report
+from conformance.report.claims import ClaimsError, read_claims
 from conformance.report.terminal import print_summary
 
 HOSTILE = "<script>alert(1)</script>\"'`|[x](javascript:y)\x1b[31m\u202e\x00\n# top ../"
@@ -354,3 +356,95 @@ def test_many_failures_are_cut_and_counted() -> None:
 def test_a_broken_instrument_is_named() -> None:
     missed = synthetic.measurement(implementation="torch.mutant.m", role="mutant", verdict="pass")
     assert "mutant torch.mutant.m was not caught" in terminal(made([missed]))
+
+
+# --- the article, checked -------------------------------------------------------------------------
+
+
+def claims_document(**changes: Any) -> dict[str, Any]:
+    """What `conformance claims --json` prints, in small."""
+    entry = {
+        "claim": "order",
+        "framework": "torch",
+        "mode": "eager",
+        "dtype": "float32",
+        "verdict": "holds within",
+        "range": "",
+        "short": "gap < 102.9",
+        "more": {"Worst error in ULP": "0.72"},
+        "counter_example": "softmax([0, -103]) is [1, 0]",
+    }
+    return {
+        "schema": 1,
+        "kind": "claims",
+        "versions": {"torch": {"torch": "2.13.0"}},
+        "claims": [{"claim": "order", "says": "The higher the logit.", "figure": "the gap"}],
+        "items": [entry, {**entry, "mode": "compiled"}, {**entry, "dtype": "float16"}],
+        "changes": [],
+    } | changes
+
+
+def with_claims(tmp_path: Path, document: object) -> Page:
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    found = write_report([made()], tmp_path / "out", read_claims(path))
+    return Page(found.read_text(encoding="utf-8"))
+
+
+def test_the_article_has_its_section(tmp_path: Path) -> None:
+    text = with_claims(tmp_path, claims_document()).text
+    assert "The article, checked" in text
+    assert "1. The higher the logit." in text
+    assert "holds within: 3." in text
+    assert "For example, torch eager float32: softmax([0, -103]) is [1, 0]" in text
+    assert "Worst error in ULP" in text
+    markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "## The article, checked" in markdown
+    assert "| torch eager | gap &lt; 102.9 | gap &lt; 102.9 |" in markdown
+
+
+def test_without_claims_there_is_no_such_section(tmp_path: Path) -> None:
+    assert "The article, checked" not in page(tmp_path, made()).text
+
+
+def test_a_changed_verdict_is_an_alarm(tmp_path: Path) -> None:
+    change = {"claim": "order", "framework": "torch", "mode": "eager", "dtype": "float32",
+              "expected": "holds", "found": "does not hold"}  # fmt: skip
+    text = with_claims(tmp_path, claims_document(changes=[change])).text
+    assert "Changed: order in torch eager float32: expected holds, found does not hold." in text
+
+
+def test_a_hostile_claims_document_is_only_text(tmp_path: Path) -> None:
+    document = claims_document()
+    document["claims"][0]["says"] = HOSTILE
+    document["items"] = [
+        {**entry, "short": HOSTILE, "counter_example": HOSTILE, "more": {HOSTILE: HOSTILE}}
+        for entry in document["items"]
+    ]
+    found = with_claims(tmp_path, document)
+    assert [tag for tag, _ in found.tags].count("script") == 1
+    assert "\x1b" not in found.text
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {"kind": "run"},
+        claims_document(schema=2),
+        claims_document(items=None),
+        claims_document(items=[{"claim": "order"}]),
+        claims_document(claims=[1]),
+    ],
+)
+def test_what_is_no_claims_document_is_refused(tmp_path: Path, document: object) -> None:
+    with pytest.raises(ClaimsError):
+        with_claims(tmp_path, document)
+
+
+def test_a_claims_file_that_is_missing_or_no_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClaimsError, match="cannot read"):
+        read_claims(tmp_path / "none.json")
+    (tmp_path / "claims.json").write_text("{")
+    with pytest.raises(ClaimsError, match="not JSON"):
+        read_claims(tmp_path / "claims.json")

@@ -21,6 +21,7 @@ _COMMANDS = {
     "list": ("listing", "List ops, implementations, families or dtypes."),
     "exact": ("exact", "Ask the oracle: the exact answer to any number of digits."),
     "explain": ("explain", "Recreate a case: inputs, exact answer, every framework's answer."),
+    "claims": ("claims", "Check the claims of the article that the suite grew out of."),
     "doctor": ("doctor", "Show versions, CPU, threads, switches, caches and disk."),
 }
 
@@ -96,6 +97,9 @@ def call(arguments: Sequence[str] | None = None) -> int:
 
 def _known(error: Exception) -> int | None:
     """The exit code of an error that is somebody's mistake and not ours; None otherwise."""
+    from conformance.claims.expected import ExpectationError
+    from conformance.claims.measure import ChildFailed
+    from conformance.claims.trajectory import Uncertified
     from conformance.deviations import DeviationError
     from conformance.plan import SelectionError
     from conformance.record import RecordError
@@ -105,7 +109,8 @@ def _known(error: Exception) -> int | None:
 
     if isinstance(error, (SelectionError, RecordError, RegistryError, CaseError)):
         return 2
-    if isinstance(error, (DeviationError, FlushToZero, Undecided)):
+    broken = (ChildFailed, DeviationError, ExpectationError, FlushToZero, Uncertified, Undecided)
+    if isinstance(error, broken):
         return 3
     return None
 

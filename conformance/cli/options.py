@@ -16,7 +16,7 @@ _SELECTION = {
     "framework": "numpy, torch, tensorflow or jax.",
     "implementation": "A name or a glob over names, e.g. 'torch.*'.",
     "dtype": "float64, float32, bfloat16 or float16.",
-    "mode": "eager, compiled, graph or xla.",
+    "mode": "eager, compiled, graph, xla or session.",
     "family": "A family of cases; `conformance list families` shows them.",
     "derivative": "value or vjp.",
     "concern": "accuracy, special_values or underflow.",

@@ -1,8 +1,8 @@
-"""TensorFlow: eager, ``tf.function``, and ``tf.function(jit_compile=True)``."""
+"""TensorFlow: eager, ``tf.function``, ``tf.function(jit_compile=True)``, and TensorFlow 1 style."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -29,8 +29,8 @@ class TensorFlow(Framework):
     distributions = ("tensorflow", "tensorflow-cpu", "tensorflow_cpu", "tf-nightly")
     module = "tensorflow"
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    modes = ("eager", "graph", "xla")
-    compiling_modes = ("graph", "xla")
+    modes = ("eager", "graph", "xla", "session")
+    compiling_modes = ("graph", "xla", "session")
 
     @classmethod
     def environment(cls, context: str) -> dict[str, str | None]:
@@ -79,6 +79,8 @@ class TensorFlow(Framework):
         def under_test(*inputs: Any) -> Any:
             return implementation.function(*inputs, axis=axis)
 
+        if mode == "session":
+            return self._in_session(under_test, tuple(names))
         function = self._in_mode(under_test, mode)
         return lambda arrays: function(*(arrays[n] for n in names))
 
@@ -87,6 +89,19 @@ class TensorFlow(Framework):
         tf = self.tf
         names = OPS[implementation.op].inputs
         position = names.index(argument)
+
+        def symbolic(g: Any, *inputs: Any) -> Any:
+            out = implementation.function(*inputs, axis=axis)
+            if not isinstance(out, tf.Tensor):
+                raise GarbageError(f"returned {type(out).__name__}, not a tf.Tensor")
+            grad_ys = tf.cast(g, out.dtype)
+            (gradient,) = tf.compat.v1.gradients(out, [inputs[position]], grad_ys=[grad_ys])
+            if gradient is None:
+                raise ValueError(f"TensorFlow finds no gradient with respect to {argument}")
+            return tf.convert_to_tensor(gradient)
+
+        if mode == "session":
+            return self._in_session(symbolic, ("g", *names))
 
         def under_test(g: Any, *inputs: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -101,6 +116,38 @@ class TensorFlow(Framework):
 
         function = self._in_mode(under_test, mode)
         return lambda arrays: function(arrays["g"], *(arrays[n] for n in names))
+
+    def _in_session(self, function: Callable[..., Any], names: tuple[str, ...]) -> Prepared:
+        """TensorFlow 1 style: placeholders in a graph of their own, run by a Session.
+
+        A graph and its session are kept for each signature of the inputs. Nothing of it is the
+        process's default, so eager mode beside it stays as it is.
+        """
+        tf = self.tf
+        built: dict[tuple[Any, ...], Any] = {}
+
+        def build(inputs: tuple[Any, ...]) -> tuple[Any, list[Any], Any]:
+            graph = tf.Graph()
+            with graph.as_default():
+                placeholders = [tf.compat.v1.placeholder(a.dtype, a.shape) for a in inputs]
+                out = function(*placeholders)
+                if not isinstance(out, tf.Tensor):
+                    raise GarbageError(f"returned {type(out).__name__}, not a tf.Tensor")
+            config = tf.compat.v1.ConfigProto(
+                intra_op_parallelism_threads=1, inter_op_parallelism_threads=1
+            )
+            return tf.compat.v1.Session(graph=graph, config=config), placeholders, out
+
+        def call(arrays: Mapping[str, Any]) -> Any:
+            inputs = tuple(arrays[n] for n in names)
+            key = tuple((a.dtype, tuple(a.shape)) for a in inputs)
+            if key not in built:
+                built[key] = build(inputs)
+            session, placeholders, out = built[key]
+            feed = {p: a.numpy() for p, a in zip(placeholders, inputs, strict=True)}
+            return tf.constant(session.run(out, feed))
+
+        return call
 
     def _in_mode(self, function: Any, mode: str) -> Any:
         if mode == "eager":

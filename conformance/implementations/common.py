@@ -1,4 +1,4 @@
-"""What every framework's file declares in the same way: its controls and its mutants."""
+"""What every framework's file declares in the same way: controls, mutants and antipatterns."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 from conformance.registry import OPS, implementation
 
-__all__ = ["control", "mutants"]
+__all__ = ["CLIP", "antipatterns", "control", "mutants"]
 
 Function = Callable[..., Any]
+
+CLIP = 1e-7
+"""Where the clipped loss cuts a probability off: Keras's epsilon."""
 
 
 def control(framework: str, function: Function) -> None:
@@ -87,3 +90,38 @@ def mutants(
             "family": "realistic",
         },
     )(softmax_minus_target)
+
+
+def antipatterns(
+    framework: str,
+    *,
+    log_of_softmax: Function,
+    clipped_log_of_softmax: Function,
+    log_of_softmax_vjp: Function | None = None,
+    clipped_log_of_softmax_vjp: Function | None = None,
+) -> None:
+    """Register the two hand-written cross-entropies that people use.
+
+    Parameters
+    ----------
+    framework : str
+    log_of_softmax : callable
+        -sum t log(softmax(x)): the logarithm of a probability that has underflowed to 0.
+    clipped_log_of_softmax : callable
+        -sum t log(clip(softmax(x), CLIP, 1)): finite, but wrong beyond the clip, where its
+        gradient is 0.
+    log_of_softmax_vjp, clipped_log_of_softmax_vjp : callable, optional
+        Their gradients, for NumPy.
+    """
+    for name, function, vjp in (
+        ("log_of_softmax", log_of_softmax, log_of_softmax_vjp),
+        ("clipped_log_of_softmax", clipped_log_of_softmax, clipped_log_of_softmax_vjp),
+    ):
+        implementation(
+            op="softmax_cross_entropy",
+            framework=framework,
+            name=f"antipattern.{framework}.{name}",
+            role="antipattern",
+            variant="composition",
+            vjp=vjp,
+        )(function)

@@ -1,11 +1,11 @@
-"""JAX: its built-ins, Optax's losses, a composition, a control and mutants."""
+"""JAX: its built-ins, Optax's losses, a composition, antipatterns, a control and mutants."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-from conformance.implementations.common import control, mutants
+from conformance.implementations.common import CLIP, antipatterns, control, mutants
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -132,6 +132,32 @@ def sparse_softmax_cross_entropy_composition(x: Any, label: Any, *, axis: int = 
     l = jax.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
     picked = jnp.take_along_axis(l, jnp.expand_dims(label, axis), axis=axis)
     return -jnp.squeeze(picked, axis=axis)
+
+
+# --- hand-written cross-entropies -----------------------------------------------------------
+
+
+def _log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    p = jax.nn.softmax(x, axis=axis)
+    return -jnp.sum(target * jnp.log(p), axis=axis)
+
+
+def _clipped_log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    p = jax.nn.softmax(x, axis=axis)
+    return -jnp.sum(target * jnp.log(jnp.clip(p, CLIP, 1.0)), axis=axis)
+
+
+antipatterns(
+    "jax",
+    log_of_softmax=_log_of_softmax,
+    clipped_log_of_softmax=_clipped_log_of_softmax,
+)
 
 
 # --- control and mutants --------------------------------------------------------------------

@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from conformance.implementations.common import control, mutants
+from conformance.implementations.common import CLIP, antipatterns, control, mutants
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -308,6 +308,57 @@ def sparse_softmax_cross_entropy(x: Array, label: Array, *, axis: int = -1) -> A
     zero = rows.d.dtype.type(0)
     d_label = _sum(np.where(_one_hot(rows, label), rows.d, zero))
     return _outside_reduced(rows.ell - d_label, x)
+
+
+# --- hand-written cross-entropies -----------------------------------------------------------
+
+
+def _log_of_softmax(x: Array, target: Array, *, axis: int = -1) -> Array:
+    """-sum t log(p) in the dtype of x, p the softmax rounded to it."""
+    p = softmax(x, axis=axis)
+    return np.asarray(-np.sum(target * np.log(p), axis=axis), x.dtype)
+
+
+def _clipped_log_of_softmax(x: Array, target: Array, *, axis: int = -1) -> Array:
+    p = softmax(x, axis=axis)
+    clipped = np.clip(p, p.dtype.type(CLIP), p.dtype.type(1))
+    return np.asarray(-np.sum(target * np.log(clipped), axis=axis), x.dtype)
+
+
+def _through_softmax(g: Array, p: Array, slope: Array, axis: int) -> Array:
+    """The chain rule as automatic differentiation applies it: p (c - <p, c>), c = -g slope."""
+    c = -np.expand_dims(g, axis) * slope
+    return np.asarray(p * (c - np.sum(p * c, axis=axis, keepdims=True)), p.dtype)
+
+
+def _log_of_softmax_vjp(g: Array, x: Array, target: Array, *, axis: int) -> dict[str, Array]:
+    p = softmax(x, axis=axis)
+    return {
+        "x": _through_softmax(g, p, target / p, axis),
+        "target": np.asarray(-np.expand_dims(g, axis) * np.log(p), x.dtype),
+    }
+
+
+def _clipped_log_of_softmax_vjp(
+    g: Array, x: Array, target: Array, *, axis: int
+) -> dict[str, Array]:
+    p = softmax(x, axis=axis)
+    low = p.dtype.type(CLIP)
+    clipped = np.clip(p, low, p.dtype.type(1))
+    slope = np.where(p >= low, target / clipped, p.dtype.type(0))
+    return {
+        "x": _through_softmax(g, p, slope, axis),
+        "target": np.asarray(-np.expand_dims(g, axis) * np.log(clipped), x.dtype),
+    }
+
+
+antipatterns(
+    "numpy",
+    log_of_softmax=_quiet(_log_of_softmax),
+    clipped_log_of_softmax=_quiet(_clipped_log_of_softmax),
+    log_of_softmax_vjp=_quiet(_log_of_softmax_vjp),
+    clipped_log_of_softmax_vjp=_quiet(_clipped_log_of_softmax_vjp),
+)
 
 
 # --- control and mutants --------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""TensorFlow: its fused built-ins, a control and mutants."""
+"""TensorFlow: its fused built-ins, antipatterns, a control and mutants."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from conformance.implementations.common import control, mutants
+from conformance.implementations.common import CLIP, antipatterns, control, mutants
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -76,6 +76,30 @@ def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     if axis != rank - 1:
         x = tf.transpose(x, [*range(axis), *range(axis + 1, rank), axis])
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=x)
+
+
+# --- hand-written cross-entropies -----------------------------------------------------------
+
+
+def _log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
+    import tensorflow as tf
+
+    p = tf.nn.softmax(x, axis=axis)
+    return -tf.reduce_sum(target * tf.math.log(p), axis=axis)
+
+
+def _clipped_log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
+    import tensorflow as tf
+
+    p = tf.nn.softmax(x, axis=axis)
+    return -tf.reduce_sum(target * tf.math.log(tf.clip_by_value(p, CLIP, 1.0)), axis=axis)
+
+
+antipatterns(
+    "tensorflow",
+    log_of_softmax=_log_of_softmax,
+    clipped_log_of_softmax=_clipped_log_of_softmax,
+)
 
 
 # --- control and mutants --------------------------------------------------------------------

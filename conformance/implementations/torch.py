@@ -1,11 +1,11 @@
-"""PyTorch: its fused built-ins, a control and mutants."""
+"""PyTorch: its fused built-ins, antipatterns, a control and mutants."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-from conformance.implementations.common import control, mutants
+from conformance.implementations.common import CLIP, antipatterns, control, mutants
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -88,6 +88,30 @@ def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     return torch.nn.functional.cross_entropy(
         _classes_second(x, axis), label, reduction="none", ignore_index=NO_IGNORED_INDEX
     )
+
+
+# --- hand-written cross-entropies -----------------------------------------------------------
+
+
+def _log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
+    import torch
+
+    p = torch.nn.functional.softmax(x, dim=axis)
+    return -(target * torch.log(p)).sum(dim=axis)
+
+
+def _clipped_log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
+    import torch
+
+    p = torch.nn.functional.softmax(x, dim=axis)
+    return -(target * torch.log(torch.clamp(p, CLIP, 1.0))).sum(dim=axis)
+
+
+antipatterns(
+    "torch",
+    log_of_softmax=_log_of_softmax,
+    clipped_log_of_softmax=_clipped_log_of_softmax,
+)
 
 
 # --- control and mutants --------------------------------------------------------------------

@@ -21,6 +21,7 @@ from conformance import __version__
 from conformance.files import explained, replace_text
 from conformance.record import CannotWrite, Record
 from conformance.report import counts, matrix, outcomes, rows
+from conformance.report.claims import section
 from conformance.text import printable
 
 HTML_FILE = "index.html"
@@ -30,7 +31,11 @@ MARKDOWN_FILE = "report.md"
 _LONGEST = 600
 
 
-def write_report(records: Sequence[Record], out: str | os.PathLike[str]) -> Path:
+def write_report(
+    records: Sequence[Record],
+    out: str | os.PathLike[str],
+    claims: Mapping[str, Any] | None = None,
+) -> Path:
     """Write index.html and report.md for one or several records.
 
     Parameters
@@ -39,6 +44,8 @@ def write_report(records: Sequence[Record], out: str | os.PathLike[str]) -> Path
         At least one; several are shown side by side, a column per framework and run.
     out
         Folder for the pages; made when missing.
+    claims
+        What `conformance claims --json` printed, for a section of its own.
 
     Returns
     -------
@@ -55,7 +62,7 @@ def write_report(records: Sequence[Record], out: str | os.PathLike[str]) -> Path
     if not records:
         raise ValueError("a report needs at least one record")
     folder = Path(out)
-    context = _context(records)
+    context = {**_context(records), "article": None if claims is None else section(claims)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         replace_text(folder / MARKDOWN_FILE, markdown(context))
