@@ -148,8 +148,8 @@ class Executor:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, while there is one."""
-        return None if self._child is None else self._child.process.pid
+        """The process id of the child that is ready, while there is one."""
+        return None if self._child is None or self.hello is None else self.hello.pid
 
     def start(self) -> Hello | Raised | Crashed | TimedOut:
         """Start the child if there is none, and say what it is or why it cannot be.
