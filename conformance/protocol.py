@@ -171,6 +171,8 @@ class Result:
     breaches: tuple[Breach, ...] = ()
     leaks: tuple[str, ...] = ()
     """Process-wide state that the call changed, as ``what: before -> after``."""
+    retried: str = ""
+    """Why it was asked a second time: the first child died, after serving others too."""
 
     @property
     def out(self) -> Array:
@@ -236,3 +238,5 @@ class Hello:
     state: Mapping[str, str]
     """The state that is watched for leaks, in words."""
     implementations: tuple[str, ...] = ()
+    declared: tuple[Mapping[str, Any], ...] = ()
+    """What plug-ins declare (`declarations.declaration`), from a child without a framework."""

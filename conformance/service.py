@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from conformance.declarations import RegistryError, declaration
 from conformance.frameworks import get_framework
 from conformance.protocol import Hello, Raised, Request, Result, clean_text
-from conformance.registry import PluginError, load_builtin, load_plugin, registered
+from conformance.registry import load_builtin, load_plugin, registered
 from conformance.runner import Runner
 from conformance.text import exact, type_name
 from conformance.wire import (
@@ -24,7 +25,10 @@ from conformance.wire import (
     request_from,
 )
 
-__all__ = ["Service"]
+__all__ = ["NO_FRAMEWORK", "Service"]
+
+NO_FRAMEWORK = "-"
+"""In place of a framework: the child is only to say what its plug-ins declare."""
 
 
 class Service:
@@ -46,6 +50,9 @@ class Service:
 
     def serve(self, framework: str, context: str, plugins: list[str]) -> None:
         """Load, say hello, and answer until the parent closes the pipe or dies."""
+        if framework == NO_FRAMEWORK:
+            self._declare(plugins)
+            return
         try:
             runner = load_runner(framework, context, plugins)
         except BaseException as error:
@@ -65,6 +72,17 @@ class Service:
             except EOFError:
                 return
             self._send(runner.run(request))
+
+    def _declare(self, plugins: list[str]) -> None:
+        """Say what plug-ins declare, and nothing else."""
+        try:
+            load_builtin()
+            entries = [e for plugin in plugins for e in load_plugin(plugin).values()]
+        except BaseException as error:
+            self._send(startup_failure(error))
+            return
+        told = tuple(declaration(entry) for entry in entries)
+        self._send(Hello(pid=os.getpid(), versions={}, state={}, declared=told))
 
     def _receive(self) -> Request:
         header, arrays = decode(*read_frame(self._read_exactly), self._shared_in)
@@ -118,7 +136,7 @@ def load_runner(
 
 def startup_failure(error: BaseException) -> Raised:
     """Why a framework or a plug-in could not be loaded."""
-    kind = "harness" if isinstance(error, PluginError) else "startup"
+    kind = "harness" if isinstance(error, RegistryError) else "startup"
     try:
         where = "".join(traceback.format_exception(error, limit=-12))
     except BaseException:

@@ -108,7 +108,7 @@ def _numpy_random() -> bytes:
     From memory, where NumPy says that it is: `np.random.get_state` takes a hundred times as long,
     and this is read twice in every call.
     """
-    generator = np.random.get_bit_generator()
+    generator = np.random.get_bit_generator()  # type: ignore[attr-defined]  # NumPy's types lack it
     if type(generator) is not np.random.MT19937:
         return type(generator).__name__.encode()
     return ctypes.string_at(generator.ctypes.state_address, _WORDS)
@@ -117,7 +117,7 @@ def _numpy_random() -> bytes:
 def _set_numpy_random(state: bytes) -> None:
     if len(state) == _WORDS:
         *keys, position = np.frombuffer(state, np.uint32).tolist()
-        restored = ("MT19937", np.array(keys, np.uint32), position)
+        restored = ("MT19937", np.array(keys, np.uint32), position, 0, 0.0)
         np.random.set_state(restored)  # noqa: NPY002 - the one that `np.random.seed` sets
 
 

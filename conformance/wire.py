@@ -261,6 +261,7 @@ def answer_header(answer: Result | Raised | Hello) -> dict[str, Any]:
             "versions": dict(answer.versions),
             "state": dict(answer.state),
             "implementations": list(answer.implementations),
+            "declared": list(answer.declared),
         }
     if isinstance(answer, Raised):
         return {
@@ -299,6 +300,7 @@ def answer_from(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Resul
                     versions=_texts(header["versions"]),
                     state=_texts(header["state"]),
                     implementations=tuple(clean_text(n) for n in header["implementations"]),
+                    declared=tuple(dict(entry) for entry in header["declared"]),
                 )
             case "raised":
                 return Raised(

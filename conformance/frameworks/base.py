@@ -99,6 +99,11 @@ class Framework(ABC):
             raise ValueError(
                 f"{cls.name} has no context {context!r}; known are {', '.join(cls.known_contexts)}"
             )
+        return cls.variables()
+
+    @staticmethod
+    def variables() -> dict[str, str | None]:
+        """Environment variables of every child, whatever its framework."""
         return {
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
