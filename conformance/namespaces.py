@@ -12,10 +12,14 @@ from __future__ import annotations
 import importlib
 import sys
 from builtins import all as _all
+from builtins import any as _any
+from builtins import delattr as _delattr
 from builtins import len as _len
 from builtins import map as _map
+from builtins import set as _set
 from builtins import setattr as _setattr
 from builtins import tuple as _tuple
+from builtins import vars as _vars
 from builtins import zip as _zip
 from collections.abc import Collection, Mapping, Sequence
 from operator import is_ as _is
@@ -57,6 +61,7 @@ class _Namespace:
         self.name = name
         self.owner = owner
         self.names: Mapping[str, Any] = vars(owner)
+        self.bases = owner.__mro__[1:] if isinstance(owner, type) else ()
         self.observe()
 
     def observe(self) -> None:
@@ -71,13 +76,22 @@ class _Namespace:
         )
 
     def replaced(self) -> list[tuple[str, Any]]:
-        """The names that stand for something else or are gone, with what they stood for."""
+        """The names that stand for something else or are gone, with what they stood for.
+
+        In a class a name can also be new and hide what was inherited; it stood for nothing.
+        """
         get = self.names.get
-        return [
+        found = [
             (key, value)
             for key, value in _zip(self.keys, self.values, strict=True)
             if get(key, _ABSENT) is not value
         ]
+        inherited = [_vars(base) for base in self.bases]
+        if inherited:
+            for key in _set(self.names) - _set(self.keys):
+                if _any(key in names for names in inherited):
+                    found.append((key, _ABSENT))
+        return found
 
 
 class Namespaces:
@@ -106,7 +120,10 @@ class Namespaces:
             for key, value in namespace.replaced():
                 name = f"{namespace.name}.{key}"
                 if name not in self._except_for:
-                    _setattr(namespace.owner, key, value)
+                    if value is _ABSENT:
+                        _delattr(namespace.owner, key)
+                    else:
+                        _setattr(namespace.owner, key, value)
                     found.append(name)
             namespace.observe()
         return found

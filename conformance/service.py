@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from conformance.declarations import RegistryError, declaration
-from conformance.frameworks import get_framework
+from conformance.declarations import Implementation, RegistryError, declaration
+from conformance.frameworks import Framework, get_framework
+from conformance.namespaces import PROCESS, Namespaces
 from conformance.protocol import Hello, Raised, Request, Result, clean_text
-from conformance.registry import load_builtin, load_plugin, registered
+from conformance.registry import PluginError, load_builtin, load_plugin, registered
 from conformance.runner import Runner
+from conformance.state import State
 from conformance.text import exact, type_name
 from conformance.wire import (
     SharedMemory,
@@ -77,11 +79,12 @@ class Service:
         """Say what plug-ins declare, and nothing else."""
         try:
             load_builtin()
-            entries = [e for plugin in plugins for e in load_plugin(plugin).values()]
+            nothing = get_framework("numpy")()  # which has no switches of its own
+            loaded = [load_undisturbed(plugin, nothing) for plugin in plugins]
         except BaseException as error:
             self._send(startup_failure(error))
             return
-        told = tuple(declaration(entry) for entry in entries)
+        told = tuple(declaration(e) for entries in loaded for e in entries.values())
         self._send(Hello(pid=os.getpid(), versions={}, state={}, declared=told))
 
     def _receive(self) -> Request:
@@ -129,9 +132,35 @@ def load_runner(
     loaded.load(context, own_process=own_process)
     load_builtin()
     for plugin in plugins:
-        load_plugin(plugin)
+        if own_process:
+            load_undisturbed(plugin, loaded)
+        else:
+            load_plugin(plugin)
     mine = {name: entry for name, entry in registered().items() if entry.framework == framework}
     return Runner(loaded, mine, own_process=own_process)
+
+
+def load_undisturbed(plugin: str, framework: Framework) -> dict[str, Implementation]:
+    """Load a plug-in, and undo what its import did to the state that others share.
+
+    Raises
+    ------
+    PluginError
+        If it cannot be loaded, or what it did cannot be undone (a library that was compiled to
+        flush subnormals, for one).
+    """
+    names = Namespaces((*PROCESS, *framework.namespaces), framework.derived_names)
+    before = State.capture(framework, own_process=False)
+    entries = load_plugin(plugin)
+    names.restore()
+    before.restore(framework)
+    left = before.switched(State.capture(framework, own_process=False))
+    if left:
+        raise PluginError(
+            f"plug-in {plugin} changes, when it is imported, what others compute with: "
+            f"{'; '.join(left)}"
+        )
+    return entries
 
 
 def startup_failure(error: BaseException) -> Raised:

@@ -76,6 +76,18 @@ class State:
         happens once, whoever is called first, and is nobody's leak.
         """
         imported = after.modules > self.modules
+        found = self.switched(after)
+        if self.environment != after.environment:
+            found += self._variables(after, imported)
+        if after.filters != self.filters and not (imported and _contains(after, self)):
+            found.append(f"warnings filters: {len(self.filters)} -> {len(after.filters)} entries")
+        found += left_behind(self.threads, after.threads, self.children, after.children)
+        if len(found) > _MOST:
+            found[_MOST:] = [f"and {len(found) - _MOST} more"]
+        return tuple(clean_text(line, 400) for line in found)
+
+    def switched(self, after: State) -> list[str]:
+        """The switches that stand differently in `after`, one line each."""
         found = []
         for switch in (*SWITCHES, *STREAMS):
             if switch.name in self.switches:
@@ -85,14 +97,7 @@ class State:
             if new != old:
                 long = len(old) > _READABLE
                 found.append(f"{name}: changed" if long else f"{name}: {old} -> {new}")
-        if self.environment != after.environment:
-            found += self._variables(after, imported)
-        if after.filters != self.filters and not (imported and _contains(after, self)):
-            found.append(f"warnings filters: {len(self.filters)} -> {len(after.filters)} entries")
-        found += left_behind(self.threads, after.threads, self.children, after.children)
-        if len(found) > _MOST:
-            found[_MOST:] = [f"and {len(found) - _MOST} more"]
-        return tuple(clean_text(line, 400) for line in found)
+        return found
 
     def _variables(self, after: State, imported: bool) -> list[str]:
         found = []
