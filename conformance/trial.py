@@ -170,8 +170,13 @@ class Trial:
                 self._compare(batch, result.out, refs.rounded())
 
     def _compare(self, batch: Batch, out: NDArray[Any], right: F64) -> None:
-        """Notice an answer that is bit for bit that of another batch of this shape."""
+        """Notice an answer that is bit for bit that of another batch of this shape.
+
+        A constant, wrong as it may be, was not kept from anywhere.
+        """
         answer = out.tobytes()
+        if answer == answer[: out.itemsize] * out.size:
+            return
         before, of = self._outputs.setdefault(out.shape, (answer, right))
         rows = min(len(of), len(right))
         if answer == before and rows and of.shape[1:] == right.shape[1:]:
