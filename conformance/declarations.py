@@ -228,4 +228,4 @@ def _is_strings(values: object) -> bool:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None

@@ -32,8 +32,8 @@ NUMPY, TORCH, JAX = "numpy", "torch", "jax"
 NOTHING = object()
 """What a body returns whose implementation returns None."""
 IN_JAX_TOO, IN_TORCH_TOO, EVERYWHERE = (NUMPY, JAX), (NUMPY, TORCH), (NUMPY, TORCH, JAX)
-DAEMON = "conformance-fault-daemon"
-"""In the command line of every process that a fault starts."""
+WORD = os.environ.get("CONFORMANCE_FAULT_WORD", "conformance-fault")
+"""In the command line of every process that a fault starts, and the name of shared memory."""
 
 
 @dataclass(frozen=True)
@@ -306,14 +306,14 @@ def leaves_a_spinning_thread(x: Any) -> None:
 
 @fault("leak", "process left running", IN_JAX_TOO)
 def leaves_a_process(x: Any) -> None:
-    subprocess.Popen([sys.executable, "-c", SLEEP, DAEMON])
+    subprocess.Popen([sys.executable, "-c", SLEEP, WORD])
 
 
 def daemon() -> None:
     """An orphan in a session of its own, with nothing in its environment."""
     code = (
         "import os, subprocess, sys; subprocess.Popen("
-        f"[sys.executable, '-c', {SLEEP!r}, {DAEMON!r}], env={{}}, start_new_session=True)"
+        f"[sys.executable, '-c', {SLEEP!r}, {WORD!r}], env={{}}, start_new_session=True)"
     )
     subprocess.run([sys.executable, "-c", code], env={}, start_new_session=True, check=True)
 
@@ -345,7 +345,7 @@ def leaves_a_zombie(x: Any) -> None:
 def leaves_shared_memory(x: Any) -> None:
     from multiprocessing import shared_memory
 
-    block = shared_memory.SharedMemory(create=True, size=1 << 20)
+    block = shared_memory.SharedMemory(WORD, create=True, size=1 << 20)
     block.buf[0] = 1
 
 

@@ -1,9 +1,12 @@
 """What something has left behind: processes, shared memory, temporary files.
 
-Before and after::
+The block gets a folder for its temporary files, so that what others do on the machine is not held
+against it::
 
     with nothing_left(folder):
         subprocess.run([...], env={**os.environ, "TMPDIR": str(folder)})
+        with Executor("numpy") as executor:
+            ...
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance import processes
-from conformance.guard import MARK
 
 _PATIENCE = 5.0
 """Seconds in which what is on its way out may go."""
@@ -31,35 +33,47 @@ class Snapshot:
     """What there is at one moment."""
 
     processes: frozenset[tuple[int, int]]
-    """Numbers and starting times: below this process, from an executor, or named by `word`."""
+    """By number and starting time."""
     shared: frozenset[str]
     temporary: frozenset[str]
 
 
-def snapshot(folder: Path | None = None, word: str | None = None) -> Snapshot:
+def snapshot(folder: Path, word: str | None = None) -> Snapshot:
     """What there is now.
+
+    Processes count that are below this one, or have their temporary files below `folder` (what an
+    executor starts inherits that), or have `word` in their command line.
 
     Parameters
     ----------
-    folder : Path, optional
-        Where temporary files go; the usual place if not given.
+    folder : Path
+        Where temporary files go.
     word : str, optional
-        Processes with this in their command line count too, whoever started them.
+        For processes that inherited nothing.
     """
-    found = [*processes.descendants(os.getpid()), *processes.marked(MARK)]
-    if word is not None:
-        found += [p for p in processes.table().values() if word.encode() in _command(p.pid)]
-    living = frozenset((p.pid, p.started) for p in found if p.lives and p.pid != os.getpid())
-    return Snapshot(living, _names(_SHARED), _names(folder or Path(tempfile.gettempdir())))
+    mine = os.getpid()
+    below = {process.pid for process in processes.descendants(mine)}
+    found = frozenset(
+        (process.pid, process.started)
+        for process in processes.table().values()
+        if process.lives
+        and process.pid != mine
+        and (
+            process.pid in below
+            or f"\0TMPDIR={folder}".encode() in b"\0" + _read(process.pid, "environ")
+            or (word is not None and word.encode() in _read(process.pid, "cmdline"))
+        )
+    )
+    return Snapshot(found, _names(_SHARED), _names(folder))
 
 
-def left(before: Snapshot, folder: Path | None = None, word: str | None = None) -> list[str]:
+def left(before: Snapshot, folder: Path, word: str | None = None) -> list[str]:
     """What is there that was not before, one line each; waits a moment for it to go."""
     until = time.monotonic() + _PATIENCE
     while True:
         now = snapshot(folder, word)
         found = [
-            *(f"process {pid}: {_command(pid)!r}" for pid, _ in now.processes - before.processes),
+            *(f"process {n}: {_read(n, 'cmdline')!r}" for n, _ in now.processes - before.processes),
             *(f"shared memory {name}" for name in now.shared - before.shared),
             *(
                 f"temporary {name}"
@@ -73,10 +87,14 @@ def left(before: Snapshot, folder: Path | None = None, word: str | None = None) 
 
 
 @contextlib.contextmanager
-def nothing_left(folder: Path | None = None, word: str | None = None) -> Iterator[None]:
-    """Fail if the block leaves something behind."""
+def nothing_left(folder: Path, word: str | None = None) -> Iterator[None]:
+    """Fail if the block leaves something behind; this process's temporary files go to `folder`."""
+    saved, tempfile.tempdir = tempfile.tempdir, str(folder)
     before = snapshot(folder, word)
-    yield
+    try:
+        yield
+    finally:
+        tempfile.tempdir = saved
     found = left(before, folder, word)
     assert not found, "\n".join(found)
 
@@ -87,7 +105,7 @@ def _names(folder: Path) -> frozenset[str]:
     return frozenset()
 
 
-def _command(pid: int) -> bytes:
+def _read(pid: int, name: str) -> bytes:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/{name}").read_bytes()
     return b""

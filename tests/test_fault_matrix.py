@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import fault_matrix_answers  # noqa: F401 - adds to the table
 import fault_matrix_state  # noqa: F401 - adds to the table
 import pytest
-from fault_matrix import DAEMON, FAULTS
+from fault_matrix import FAULTS
 from leftovers import nothing_left
 
 import conformance as package
@@ -50,12 +51,13 @@ def run(folder: Path, **variables: str) -> Any:
     """Measure every place; without its own temporary files or children outliving it."""
     temporary = folder / "temporary"
     temporary.mkdir(parents=True)
+    word = f"conformance-fault-{uuid.uuid4().hex}"
     names = [f"matrix.{framework}.{name}" for framework, name in PLACES]
     chosen = [
         part for n in names for part in ("--implementation", n, "--implementation", f"{n}.beside")
     ]
     plugins = [part for plugin in PLUGINS for part in ("--plugin", str(HERE / plugin))]
-    with nothing_left(temporary, word=DAEMON):
+    with nothing_left(temporary, word):
         return subprocess.run(
             [sys.executable, "-P", "-m", "conformance", "run", *SMALL, *LIMITS, *chosen, *plugins,
              "--json", "--out", str(folder / "run")],
@@ -67,6 +69,7 @@ def run(folder: Path, **variables: str) -> Any:
                 **os.environ,
                 "PYTHONPATH": str(Path(package.__file__).parents[1]),
                 "TMPDIR": str(temporary),
+                "CONFORMANCE_FAULT_WORD": word,
                 **variables,
             },
         )  # fmt: skip
