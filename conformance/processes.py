@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "Process",
@@ -38,15 +38,15 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 @dataclass(frozen=True)
 class Process:
-    """A process at the moment it was looked at."""
+    """A process at the moment it was looked at; the same one as long as `pid` and `started` are."""
 
     pid: int
-    parent: int
-    state: str
-    """The letter of /proc: R, S, D, T, Z, ..."""
     started: int
     """Clock ticks since the machine started; with `pid` it names one process for ever."""
-    name: str
+    parent: int = field(compare=False)
+    state: str = field(compare=False)
+    """The letter of /proc: R, S, D, T, Z, ..."""
+    name: str = field(compare=False)
     """The command's name, untrusted."""
 
     @property
@@ -66,7 +66,7 @@ def read(pid: int) -> Process | None:
     before, _, after = text.rpartition(b")")
     fields = after.split()
     name = before.partition(b"(")[2].decode("utf-8", errors="replace")
-    return Process(pid, int(fields[1]), chr(fields[0][0]), int(fields[19]), name)
+    return Process(pid, int(fields[19]), int(fields[1]), chr(fields[0][0]), name)
 
 
 def table() -> dict[int, Process]:
