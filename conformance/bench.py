@@ -21,7 +21,7 @@ from conformance.executor import Caller, Executor
 from conformance.frameworks import get_framework
 from conformance.judge import Breach, Judgement
 from conformance.plan import Cell, Plan, must_catch
-from conformance.registry import Implementation
+from conformance.registry import BUILTIN_MODULES, Implementation
 from conformance.rows import call_rows
 from conformance.trial import Trial, batches, request
 from reference import bounds, cases, formats, metrics, oracle
@@ -29,6 +29,9 @@ from reference.cases import Case
 from reference.metrics import Underflow
 
 POLICY_FAMILY, POLICY_LENGTH = "gap_ladder", 2
+DEATHS = 12
+"""Children that a cell may cost (see `rows.RESTARTS`). An implementation of which nothing came
+back from one cell is asked only once in the next."""
 _NO_POLICY = Underflow("none", 0.0, float("inf"))
 
 
@@ -71,17 +74,21 @@ class Bench:
         deadline: float | None = None,
         memory_limit: int | None = None,
         registry: deviations.Registry | None = None,
-        executor: Callable[[str, str], Caller] | None = None,
+        executor: Callable[[str, str, tuple[str, ...]], Caller] | None = None,
     ) -> None:
         self.plan = plan
         self.registry = deviations.load() if registry is None else registry
-        options: dict[str, Any] = {"plugins": tuple(plugins)}
+        options: dict[str, Any] = {}
         if deadline is not None:
             options["deadline"] = deadline
         if memory_limit is not None:
             options["memory_limit"] = memory_limit
-        self._make = executor or (lambda name, context: Executor(name, context, **options))
-        self._executors: dict[tuple[str, str], Caller] = {}
+        self._plugins = tuple(plugins)
+        self._make = executor or (
+            lambda name, context, loads: Executor(name, context, plugins=loads, **options)
+        )
+        self._executors: dict[tuple[str, str, bool], Caller] = {}
+        self._lost: set[str] = set()
         self._answers = Answers()
         self._policies: dict[tuple[str, ...], Underflow] = {}
         self._versions: dict[str, str | None] = {}
@@ -116,6 +123,8 @@ class Bench:
         trial = self._run(cell, rows, policy)
         judgement = judge.judge(formats.get(cell.dtype), trial.answered, policy, role=entry.role)
         judgement.breaches += trial.breaches
+        if trial.reused is not None and judgement.breaches:
+            judgement.breaches.append(_reused(trial.reused))
         if cell.concern == "underflow" and policy.policy == "premature":
             judgement.breaches.append(_premature(policy, rows))
         row |= judgement.figures
@@ -279,19 +288,32 @@ class Bench:
         entry = entry or self.plan.entry(cell)
         question = _question(cell, entry.op)
         trial = Trial()
-        executor = self._executor(entry.framework, cell.context)
+        executor = self._executor(entry, cell.context)
+        left = float(DEATHS)
         for batch in batches(rows):
+            if left <= 0:
+                trial.flags.add("stopped_early")
+                break
             refs = self._answers.references(question, batch.rows)
             limits = self._answers.bounds(question, batch.rows, flushes=policy.flushes)
             sent = request(cell, entry, batch, refs, question.format)
-            answers = call_rows(executor, sent)
+            once = entry.name in self._lost and not trial.answered
+            answers = call_rows(executor, sent, restarts=0 if once else left)
+            left -= DEATHS if once and answers.restarts else answers.cost
             trial.take(batch, answers, refs, limits, question.format, entry)
+        if trial.answered:
+            self._lost.discard(entry.name)
+        elif left < DEATHS:
+            self._lost.add(entry.name)
         return trial
 
-    def _executor(self, framework: str, context: str) -> Caller:
-        key = (framework, context)
+    def _executor(self, entry: Implementation, context: str) -> Caller:
+        """The executor of an implementation: plug-ins never share one with the built-in ones."""
+        own = entry.module in BUILTIN_MODULES
+        key = (entry.framework, context, own)
         if key not in self._executors:
-            self._executors[key] = self._make(framework, context)
+            loads = () if own else self._plugins
+            self._executors[key] = self._make(entry.framework, context, loads)
         return self._executors[key]
 
 
@@ -312,6 +334,12 @@ def _premature(policy: Underflow, rows: Sequence[Case]) -> Breach:
         f"a normal result of magnitude {policy.lost_up_to:.9g} came back as 0; the smallest "
         f"non-zero result is {policy.last_nonzero:.9g}",
         policy.lost_up_to,
+    )
+
+
+def _reused(case_id: str) -> Breach:
+    return Breach(
+        "reused", case_id, "two different batches of one shape came back with the same answer", 1.0
     )
 
 

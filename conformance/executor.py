@@ -1,9 +1,10 @@
 """Runs implementations in a child process that may do whatever it likes.
 
 An `Executor` holds one long-lived child per framework and context. The parent owns the deadline
-and the memory limit: it watches the child from outside and kills its process group, because
-nothing inside a process can end a call that holds the GIL. Whatever happens is an `Answer`, a
-value like any other; `call_rows` halves a batch that died until the rows to blame are named.
+and the memory limit: it watches the child from outside and kills it with everything it started,
+because nothing inside a process can end a call that holds the GIL. Whatever happens is an
+`Answer`, a value like any other; `call_rows` halves a batch that died until the rows to blame are
+named.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import os
 import sys
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from conformance.frameworks import get_framework
@@ -48,8 +51,8 @@ __all__ = [
 
 DEADLINE = 30.0
 """Seconds for a call."""
-COMPILE_DEADLINE = 240.0
-"""Seconds for the first call of a signature in a mode that compiles."""
+COMPILE_FACTOR = 8.0
+"""How many times as long the first call of a signature gets in a mode that compiles."""
 STARTUP_DEADLINE = 180.0
 """Seconds for the import of a framework (TensorFlow from a cold disk takes a minute)."""
 _START_ATTEMPTS = 2
@@ -71,11 +74,20 @@ class Caller(Protocol):
 
 
 def default_memory_limit() -> int:
-    """Half of the machine's memory, in bytes."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (ValueError, OSError, AttributeError):
-        return 4 << 30
+    """Half of the memory that this process may use, in bytes: the machine's or its container's."""
+    found = []
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in _CONTAINER_LIMITS:
+        with contextlib.suppress(ValueError, OSError):  # also where it says `max`
+            found.append(int(Path(path).read_text(encoding="ascii")))
+    return min(found, default=8 << 30) // 2
+
+
+_CONTAINER_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 
 
 class Executor:
@@ -92,16 +104,20 @@ class Executor:
         one.
     plugins : sequence of str
         Modules or paths of ``.py`` files that register further implementations.
-    deadline, compile_deadline, startup_deadline : float
-        Seconds for a call, for the first call of a signature in a mode that compiles, and for
-        the child to start and import its framework.
+    deadline, startup_deadline : float
+        Seconds for a call (`COMPILE_FACTOR` times as many for the first call of a signature in a
+        mode that compiles), and for the child to start and import its framework.
     memory_limit : int, optional
-        Resident bytes above which the child is killed (Linux). Default: half of the machine's.
+        Resident bytes of the child and what it started above which they are killed (Linux).
+        Default: `default_memory_limit`.
 
     Notes
     -----
-    The child starts on first use and is replaced by itself after it died or leaked state. It is
-    not for use from several threads at once.
+    The child starts on first use and is replaced by itself after it died or leaked state. A death
+    is held against an implementation only in a child that has served no other: elsewhere it can be
+    the late effect of what ran before, and the request is asked again in a fresh child.
+
+    It is not for use from several threads at once.
     """
 
     def __init__(
@@ -112,7 +128,6 @@ class Executor:
         python: str | None = None,
         plugins: Sequence[str] = (),
         deadline: float = DEADLINE,
-        compile_deadline: float = COMPILE_DEADLINE,
         startup_deadline: float = STARTUP_DEADLINE,
         memory_limit: int | None = None,
     ) -> None:
@@ -121,7 +136,7 @@ class Executor:
         self.python = sys.executable if python is None else python
         self.plugins = tuple(plugins)
         self.deadline = deadline
-        self.compile_deadline = max(compile_deadline, deadline)
+        self.compile_deadline = COMPILE_FACTOR * deadline
         self.startup_deadline = startup_deadline
         self.memory_limit = default_memory_limit() if memory_limit is None else memory_limit
         self.starts = 0
@@ -132,6 +147,7 @@ class Executor:
         self._class.environment(context)  # an unknown context is the caller's mistake: say so now
         self._child: Child | None = None
         self._seen: set[tuple[Any, ...]] = set()
+        self._served: set[str] = set()
         self._failures = 0
         self._failure: Raised | Crashed | TimedOut | None = None
         _open_executors.add(self)
@@ -148,8 +164,8 @@ class Executor:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, while there is one."""
-        return None if self._child is None else self._child.process.pid
+        """The process id of the child that is ready, while there is one."""
+        return None if self._child is None or self.hello is None else self.hello.pid
 
     def start(self) -> Hello | Raised | Crashed | TimedOut:
         """Start the child if there is none, and say what it is or why it cannot be.
@@ -163,6 +179,7 @@ class Executor:
             return self._failure
         self.starts += 1
         self._seen.clear()
+        self._served.clear()
         self.hello = None
         try:
             self._child = Child(
@@ -198,15 +215,28 @@ class Executor:
         A `Raised` of kind ``startup``, or a `Crashed` or `TimedOut` in phase ``start``, means
         that there is no child to ask.
         """
+        answer, shared = self._ask(request)
+        if not shared or not isinstance(answer, (Crashed, TimedOut)):
+            return answer
+        again, _ = self._ask(request)
+        if isinstance(again, Result):
+            told = answer.text if isinstance(answer, Crashed) else "no answer in time"
+            return replace(again, retried=f"asked twice: {told} in a child that others had used")
+        return again
+
+    def _ask(self, request: Request) -> tuple[Answer, bool]:
+        """The answer, and whether its child had served another implementation before."""
         started = self.start()
         if not isinstance(started, Hello):
-            return started
+            return started, False
+        shared = bool(self._served - {request.implementation})
+        self._served.add(request.implementation)
         answer = self._exchange(request, self._deadline(request), "call")
         if isinstance(answer, Hello):
             answer = Crashed("protocol", text="the child said hello in place of an answer")
         if isinstance(answer, (Crashed, TimedOut)) or answer.leaks:
             self.discard()  # a process whose state was changed measures something else from now on
-        return answer
+        return answer, shared
 
     def discard(self) -> None:
         """Kill the child; the next call starts another."""

@@ -1,30 +1,20 @@
 """The child of an executor: a script that any Python with the framework and NumPy can run.
 
-Started as ``python executor_child.py FRAMEWORK CONTEXT PARENT REQUESTS ANSWERS SHARED_IN
-SHARED_OUT PLUGIN...``: the parent's process id and four inherited file descriptors (-1 where there
-is no shared memory). It puts the ``conformance`` package it lies in on the way, and nothing else
-of that package's environment.
+Started as ``python executor_child.py FRAMEWORK CONTEXT FOLDER PARENT REQUESTS ANSWERS SHARED_IN
+SHARED_OUT PLUGIN...``: its temporary folder, the parent's process id and four inherited file
+descriptors (-1 where there is no shared memory). It puts the ``conformance`` package it lies in on
+the way, and nothing else of that package's environment, and leaves a guard between itself and the
+parent.
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import importlib.util
 import os
 import signal
 import sys
 from pathlib import Path
-
-PR_SET_PDEATHSIG = 1
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the parent dies, even while the GIL is held."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before that took effect
-        os._exit(0)
 
 
 def leave_no_core() -> None:
@@ -69,16 +59,19 @@ def find_package() -> None:
 
 def main(arguments: list[str]) -> None:
     """Serve requests until the parent closes the pipe."""
-    framework_name, context = arguments[:2]
-    parent, requests, answers, shared_in, shared_out = (int(text) for text in arguments[2:7])
-    plugins = arguments[7:]
-    die_with(parent)
+    framework_name, context, folder = arguments[:3]
+    parent, requests, answers, shared_in, shared_out = (int(text) for text in arguments[3:8])
+    plugins = arguments[8:]
+    fds = [fd for fd in (requests, answers, shared_in, shared_out) if fd >= 0]
+    for fd in fds:
+        os.set_inheritable(fd, False)  # a grandchild must not keep the pipes open
     leave_no_core()
-    report_faults()
-    for fd in (requests, answers, shared_in, shared_out):
-        if fd >= 0:
-            os.set_inheritable(fd, False)  # a grandchild must not keep the pipes open
     find_package()
+
+    from conformance.guard import fork_guarded
+
+    fork_guarded(parent, folder, fds)
+    report_faults()
 
     from conformance.service import Service
     from conformance.wire import SharedMemory

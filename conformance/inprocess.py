@@ -20,8 +20,8 @@ class InProcessExecutor:
     """Runs implementations in this process: the interface of `Executor`, without its walls.
 
     It catches every exception that comes out of an implementation, and puts back the state that
-    a call changed. It **cannot** survive a segfault, an ``os._exit`` or a hang, and it neither
-    watches memory nor changes thread counts.
+    a call changed. It **cannot** survive a segfault, an ``os._exit`` or a hang, cannot end threads
+    or processes that a call left behind, and neither watches memory nor changes thread counts.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ class InProcessExecutor:
         with _InterruptWatch() as interrupt, runner.framework.scope(self.context):
             runner.observe()  # the caller may have changed state between two calls, rightly
             answer = runner.run(request)
-        if answer.leaks:
-            runner.baseline.restore(runner.framework)
+            if answer.leaks:
+                runner.baseline.restore(runner.framework)
         if interrupt.happened:
             raise KeyboardInterrupt
         return answer

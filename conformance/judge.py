@@ -47,7 +47,7 @@ class Breach:
     ----------
     kind : str
         ``accuracy``, ``nan@CLASS``, ``inf@CLASS``, ``premature``, ``dtype``, ``shape``,
-        ``mutates_inputs``, ``leak``, ``error``, ``crash``, ``timeout``.
+        ``mutates_inputs``, ``reused``, ``leak``, ``error``, ``crash``, ``timeout``.
     case_id : str
         The worst case of this kind.
     detail : str

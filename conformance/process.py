@@ -1,7 +1,8 @@
-"""A child process seen from its parent: pipes, clock, memory, and its end.
+"""A child process seen from its parent: its start, its pipes and its end.
 
-The parent does everything from outside. It waits with an eye on the deadline, on the child's life
-and on its resident memory, and kills the child's process group.
+The parent does everything from outside (`conformance.watch`). The process that it starts is the
+child's guard (`conformance.guard`); the child and whatever that starts are below it, and killed
+with it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from conformance import processes
+from conformance.guard import MARK, remove_folder
 from conformance.protocol import (
     Crashed,
     Hello,
@@ -29,9 +34,11 @@ from conformance.protocol import (
     TimedOut,
     clean_text,
 )
+from conformance.watch import DeadlineError, GoneError, MemoryLimitError, Watch, has_ended
 from conformance.wire import (
     SharedMemory,
     answer_from,
+    answer_limit,
     decode,
     encode,
     read_frame,
@@ -43,7 +50,6 @@ __all__ = ["Child"]
 _SCRIPT = Path(__file__).resolve().with_name("executor_child.py")
 _TAIL = 4096
 """Bytes kept of what a child prints."""
-_POLL_SECONDS = 0.02
 _PATIENCE = 5.0
 """Seconds that a process whose pipe is closed gets to be dead; freeing gigabytes takes time."""
 
@@ -60,6 +66,8 @@ class Child:
         environment: dict[str, str | None],
     ) -> None:
         self._owner = os.getpid()
+        self._mark = uuid.uuid4().hex
+        self._number = 0
         requests, self._to_child = os.pipe()
         self._from_child, answers = os.pipe()
         self._shared_out = SharedMemory.create()
@@ -75,23 +83,19 @@ class Child:
                 variables.pop(name, None)
             else:
                 variables[name] = value
-        command = [
-            python,
-            str(_SCRIPT),
-            framework,
-            context,
-            str(os.getpid()),
-            str(requests),
-            str(answers),
-            *map(str, shared),
-            *plugins,
-        ]
+        self._folder = ""
         try:
+            self._folder = tempfile.mkdtemp(prefix="conformance-")
+            variables |= {MARK: self._mark, "TMPDIR": self._folder}
+            numbers = (os.getpid(), requests, answers, *shared)
+            command = [python, str(_SCRIPT), framework, context, self._folder,
+                       *map(str, numbers), *plugins]  # fmt: skip
             self.process = _spawn(command, variables, theirs)
         except BaseException:
             for fd in (requests, answers):
                 os.close(fd)
             self._close_fds()
+            remove_folder(self._folder)
             raise
         for fd in (requests, answers):
             os.close(fd)
@@ -107,21 +111,25 @@ class Child:
         self, request: Request | None, seconds: float, memory_limit: int, phase: str
     ) -> Result | Raised | Hello | Crashed | TimedOut:
         """Send `request`, if any, and wait for the answer, the deadline or the end."""
-        watch = _Watch(self.process, time.monotonic() + seconds, memory_limit)
+        watch = Watch(self.process, time.monotonic() + seconds, memory_limit)
         self._output.clear()
         try:
             if request is not None:
-                data = encode(request_header(request), request.arrays, self._shared_out)
-                self._write(data, watch)
-            frame = read_frame(lambda size: self._read_exactly(size, watch))
-            header, arrays = decode(*frame, self._shared_in)
+                self._number += 1
+                header = {**request_header(request), "number": self._number}
+                self._write(encode(header, request.arrays, self._shared_out), watch)
+            limit = answer_limit(request)
+            frame = read_frame(lambda size: self._read_exactly(size, watch), limit)
+            header, arrays = decode(*frame, self._shared_in, limit)
+            if header.pop("number", None) != self._number:
+                raise ProtocolError("it answered another question")
             answer = answer_from(header, arrays)
-        except _DeadlineError:
+        except DeadlineError:
             return TimedOut(seconds, self._stack_and_output(), phase)
-        except _MemoryError as error:
+        except MemoryLimitError as error:
             self.kill()
             return Crashed("memory", text=str(error), output=self._output.text(), phase=phase)
-        except (_GoneError, BrokenPipeError):
+        except (GoneError, BrokenPipeError):
             return self._obituary(phase)
         except ProtocolError as error:
             self.kill()
@@ -136,19 +144,27 @@ class Child:
         return answer
 
     def kill(self) -> None:
-        """Kill the process group, reap the child and close everything; twice is harmless."""
+        """Kill the child and everything it started, and give everything back; twice is harmless.
+
+        What the child started is below its guard as long as that lives, and until the guard is
+        reaped its number cannot belong to anyone else. If the guard was killed, its orphans are
+        known by the mark in their environment.
+        """
         if os.getpid() != self._owner:  # a fork of the parent must not kill what is not its own
             self._close_fds()
             return
         if self.process.returncode is not None:
             return
+        by_itself = has_ended(self.process)
+        processes.end_descendants(self.process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            # Also when the child is dead already: what it started shares its group, and until
-            # the child is reaped the group's number cannot belong to anyone else.
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if by_itself:
+            processes.end_marked(MARK, self._mark)
         self._output.close()
         self._close_fds()
+        remove_folder(self._folder)
 
     def _close_fds(self) -> None:
         for name in ("_to_child", "_from_child"):
@@ -161,7 +177,7 @@ class Child:
                 shared.close()
         self._shared_in = self._shared_out = None
 
-    def _write(self, data: bytes, watch: _Watch) -> None:
+    def _write(self, data: bytes, watch: Watch) -> None:
         view = memoryview(data)
         while view:
             try:
@@ -169,7 +185,7 @@ class Child:
             except BlockingIOError:
                 watch.wait(self._writable)
 
-    def _read_exactly(self, size: int, watch: _Watch) -> bytes:
+    def _read_exactly(self, size: int, watch: Watch) -> bytes:
         data = bytearray()
         while len(data) < size:
             try:
@@ -178,12 +194,12 @@ class Child:
                 watch.wait(self._readable)
                 continue
             if not chunk:
-                raise _GoneError
+                raise GoneError
             data += chunk
         return bytes(data)
 
     def _stack_and_output(self) -> str:
-        """Ask for the Python stack it hangs in, then kill it."""
+        """Ask for the Python stack it hangs in, by way of its guard, then kill it."""
         if hasattr(signal, "SIGUSR1"):
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGUSR1)
@@ -194,7 +210,7 @@ class Child:
     def _obituary(self, phase: str) -> Crashed:
         """How a child ended whose pipe is closed."""
         patience = time.monotonic() + _PATIENCE
-        while not (ended := _has_ended(self.process)) and time.monotonic() < patience:
+        while not (ended := has_ended(self.process)) and time.monotonic() < patience:
             time.sleep(0.002)
         self.kill()
         output = self._output.text()
@@ -210,67 +226,6 @@ class Child:
                 name = f"signal {-code}"
             return Crashed("signal", name, None, f"killed by {name}", output, phase)
         return Crashed("exit", None, code, f"exited with code {code}", output, phase)
-
-
-class _DeadlineError(Exception):
-    """The time is over."""
-
-
-class _MemoryError(Exception):
-    """The child holds too much memory."""
-
-
-class _GoneError(Exception):
-    """The child has closed its end."""
-
-
-class _Watch:
-    """Waits on a pipe and keeps an eye on the clock, the child's life and its memory."""
-
-    def __init__(self, process: subprocess.Popen[bytes], until: float, memory_limit: int) -> None:
-        self._process = process
-        self._until = until
-        self._limit = memory_limit
-        self._statm = f"/proc/{process.pid}/statm"
-
-    def wait(self, poll: select.poll) -> None:
-        """Return when the pipe is ready; raise when something else has happened."""
-        while True:
-            remaining = self._until - time.monotonic()
-            if remaining <= 0:
-                raise _DeadlineError
-            if poll.poll(min(remaining, _POLL_SECONDS) * 1000):
-                return
-            # A grandchild can hold the pipe open when the child itself is gone.
-            if _has_ended(self._process) and not poll.poll(0):
-                raise _GoneError
-            resident = self._resident()
-            if resident > self._limit:
-                raise _MemoryError(
-                    f"killed at {resident / 2**20:.0f} MiB of resident memory, "
-                    f"above the limit of {self._limit / 2**20:.0f} MiB"
-                )
-
-    def _resident(self) -> int:
-        try:
-            with open(self._statm, "rb") as file:
-                return int(file.read().split()[1]) * _PAGE
-        except (OSError, IndexError, ValueError):
-            return 0
-
-
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it is dead; it stays unreaped, so that its process group keeps its number."""
-    if process.returncode is not None:
-        return True
-    try:
-        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, process.pid, options) is not None
-    except ChildProcessError:
-        return True
-
-
-_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class _Tail:

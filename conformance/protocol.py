@@ -8,7 +8,6 @@ Needs the standard library, NumPy and ml_dtypes only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -17,6 +16,8 @@ from typing import Any, TypeAlias
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+
+from conformance.text import exact, is_visible, type_name
 
 __all__ = [
     "Answer",
@@ -91,7 +92,10 @@ def is_exchanged(dtype: np.dtype[Any]) -> bool:
 
 
 def clean_text(text: object, limit: int = TEXT_LIMIT, *, keep: str = "head") -> str:
-    """Make untrusted text safe to store and print: cut, valid UTF-8, no control characters.
+    """Make untrusted text safe to store and print: cut, valid UTF-8, nothing invisible in it.
+
+    Each control character, bidirectional mark, zero-width character and lone surrogate becomes
+    U+FFFD, so that a reader sees that something was there; line feeds and tabs stay.
 
     Parameters
     ----------
@@ -105,15 +109,12 @@ def clean_text(text: object, limit: int = TEXT_LIMIT, *, keep: str = "head") -> 
     if isinstance(text, bytes):
         text = text.decode("utf-8", errors="replace")
     elif not isinstance(text, str):
-        text = f"<{type(text).__name__}>"
+        return f"<{clean_text(type_name(text), 100)}>"
+    text = exact(text)
     if len(text) > limit:
         text = text[:limit] + " [...]" if keep == "head" else "[...] " + text[-limit:]
-    text = text.encode("utf-8", errors="replace").decode("utf-8")
-    # Terminal escapes and the like from an implementation must not reach anyone's terminal.
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+    text = text.replace("\r\n", "\n")
+    return "".join(c if c in "\n\t" or is_visible(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ class Result:
     breaches: tuple[Breach, ...] = ()
     leaks: tuple[str, ...] = ()
     """Process-wide state that the call changed, as ``what: before -> after``."""
+    retried: str = ""
+    """Why it was asked a second time: the first child died, after serving others too."""
 
     @property
     def out(self) -> Array:
@@ -235,3 +238,5 @@ class Hello:
     state: Mapping[str, str]
     """The state that is watched for leaks, in words."""
     implementations: tuple[str, ...] = ()
+    declared: tuple[Mapping[str, Any], ...] = ()
+    """What plug-ins declare (`declarations.declaration`), from a child without a framework."""

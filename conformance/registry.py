@@ -13,17 +13,31 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
+from conformance.declarations import (
+    DERIVATIVES,
+    FRAMEWORKS,
+    OPS,
+    ROLES,
+    VARIANTS,
+    Implementation,
+    OpSignature,
+    RegistrationError,
+    RegistryError,
+    describe,
+    distribution_version,
+)
+
 __all__ = [
     "BUILTIN_MODULES",
+    "DERIVATIVES",
     "ENTRY_POINT_GROUP",
     "FRAMEWORKS",
     "OPS",
@@ -34,115 +48,33 @@ __all__ = [
     "PluginError",
     "RegistrationError",
     "RegistryError",
+    "distribution_version",
     "entry_point_plugins",
     "implementation",
     "isolated_registry",
     "load_builtin",
     "load_plugin",
-    "probe_plugin",
     "registered",
 ]
-
-
-class RegistryError(Exception):
-    """Something is wrong with what was asked to be put under test."""
-
-
-class RegistrationError(RegistryError):
-    """An implementation was declared with a name, op or option that cannot be right."""
 
 
 class PluginError(RegistryError):
     """A plug-in could not be found or failed while it was being imported."""
 
 
-@dataclass(frozen=True)
-class OpSignature:
-    """How an op is called (docs/contract.md): positional inputs, then the keyword ``axis``.
-
-    ``reference/ops`` states the mathematics; this table states only what an executor's child
-    has to know, because the child runs without ``reference/``.
-    """
-
-    inputs: tuple[str, ...]
-    """Names of the positional arguments, in order."""
-    differentiable: tuple[str, ...]
-    """The inputs with respect to which derivatives are measured."""
-    keeps_axis: bool
-    """Whether the output has the shape of ``x`` (else ``axis`` is reduced away)."""
-
-
-OPS: Mapping[str, OpSignature] = MappingProxyType(
-    {
-        "softmax": OpSignature(("x",), ("x",), keeps_axis=True),
-        "log_softmax": OpSignature(("x",), ("x",), keeps_axis=True),
-        "logsumexp": OpSignature(("x",), ("x",), keeps_axis=False),
-        "softmax_cross_entropy": OpSignature(("x", "target"), ("x", "target"), keeps_axis=False),
-        "sparse_softmax_cross_entropy": OpSignature(("x", "label"), ("x",), keeps_axis=False),
-    }
-)
-
-FRAMEWORKS: tuple[str, ...] = ("numpy", "torch", "tensorflow", "jax")
-ROLES: tuple[str, ...] = ("subject", "antipattern", "control", "mutant")
-VARIANTS: tuple[str, ...] = ("builtin", "composition")
-DERIVATIVES: tuple[str, ...] = ("value", "vjp")
 ENTRY_POINT_GROUP = "conformance.implementations"
 BUILTIN_MODULES: tuple[str, ...] = tuple(
     f"conformance.implementations.{framework}" for framework in FRAMEWORKS
 )
 
-_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
-_CAUGHT_BY = frozenset({"concern", "derivative", "argument", "dtype", "mode", "family"})
-
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
-
-
-@dataclass(frozen=True)
-class Implementation:
-    """One callable under test, and what its author declares about it."""
-
-    name: str
-    """Unique over all frameworks; letters, digits and ``_ . : -``."""
-    op: str
-    framework: str
-    function: Function = field(repr=False, compare=False)
-    """Takes and returns the framework's own arrays, by the op's signature."""
-    role: str = "subject"
-    variant: str = "builtin"
-    url: str = ""
-    """Its documentation."""
-    dtypes: tuple[str, ...] | None = None
-    """The dtypes it supports; None for all that the framework has."""
-    modes: tuple[str, ...] | None = None
-    derivatives: tuple[str, ...] | None = None
-    vjp: Function | None = field(default=None, repr=False, compare=False)
-    """NumPy only: ``vjp(g, *inputs, axis) -> {argument: array}``."""
-    caught_by: Mapping[str, str] | None = None
-    """Mutants only: the concern, derivative, argument, dtype, mode and family of the cell that
-    must catch it."""
-    requires: tuple[str, ...] = ()
-    """Distributions needed beside the framework; without one of them it is `not installed`."""
-    module: str = ""
-    """Where it was declared."""
-
-    def missing_requirements(self) -> tuple[str, ...]:
-        """The required distributions that are not installed beside this Python."""
-        return tuple(name for name in self.requires if distribution_version(name) is None)
 
 
 _registry: dict[str, Implementation] = {}
 _loaded: dict[str, dict[str, Implementation]] = {}
 """What each plug-in registered, and the built-in modules under "": Python imports a module once,
 so a second load has to remember."""
-
-
-def distribution_version(distribution: str) -> str | None:
-    """The installed version of a distribution, without importing anything of it."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def implementation(
@@ -186,39 +118,23 @@ def implementation(
     RegistrationError
         If a name is unknown, malformed or taken. Nothing is registered then.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise RegistrationError(
-            f"the name {name!r} of an implementation must consist of letters, digits and _ . : -"
-        )
+    entry = describe(
+        {
+            "op": op,
+            "framework": framework,
+            "name": name,
+            "role": role,
+            "variant": variant,
+            "url": url,
+            "dtypes": dtypes,
+            "modes": modes,
+            "derivatives": derivatives,
+            "vjp": vjp,
+            "caught_by": caught_by,
+            "requires": requires,
+        }
+    )
     where = f"implementation {name!r}"
-    _known(op, tuple(OPS), where, "op")
-    _known(framework, FRAMEWORKS, where, "framework")
-    _known(role, ROLES, where, "role")
-    _known(variant, VARIANTS, where, "variant")
-    for option, values in (
-        ("dtypes", dtypes),
-        ("modes", modes),
-        ("derivatives", derivatives),
-        ("requires", requires),
-    ):
-        # A plain string would pass as a sequence of letters and select nothing, silently.
-        if values is not None and not _is_strings(values):
-            raise RegistrationError(f"{where}: {option} must be a tuple of strings")
-    for derivative in derivatives or ():
-        _known(derivative, DERIVATIVES, where, "derivative")
-    if vjp is not None and framework != "numpy":
-        raise RegistrationError(
-            f"{where}: vjp= is for NumPy; {framework} takes the derivative itself"
-        )
-    if (caught_by is not None) != (role == "mutant"):
-        raise RegistrationError(
-            f"{where}: caught_by= names the cell that catches a mutant; give it for every mutant "
-            "and for nothing else"
-        )
-    if caught_by is not None and set(caught_by) != _CAUGHT_BY:
-        raise RegistrationError(
-            f"{where}: caught_by= needs exactly {', '.join(sorted(_CAUGHT_BY))}"
-        )
 
     def register(function: F) -> F:
         if not callable(function):
@@ -228,22 +144,8 @@ def implementation(
                 f"{where} is declared twice: in {_registry[name].module} and in "
                 f"{getattr(function, '__module__', '?')}"
             )
-        _registry[name] = Implementation(
-            name=name,
-            op=op,
-            framework=framework,
-            function=function,
-            role=role,
-            variant=variant,
-            url=url,
-            dtypes=None if dtypes is None else tuple(dtypes),
-            modes=None if modes is None else tuple(modes),
-            derivatives=None if derivatives is None else tuple(derivatives),
-            vjp=vjp,
-            caught_by=None if caught_by is None else MappingProxyType(dict(caught_by)),
-            requires=tuple(requires),
-            module=str(getattr(function, "__module__", "")),
-        )
+        module = str(getattr(function, "__module__", ""))
+        _registry[name] = replace(entry, function=function, module=module)
         return function
 
     return register
@@ -353,41 +255,6 @@ def _undisturbed() -> Iterator[None]:
         os.chdir(here)
 
 
-def probe_plugin(module_or_path: str, deadline: float = 60.0) -> None:
-    """Import a plug-in in a process of its own first: it may crash, leave, or never end there.
-
-    Raises
-    ------
-    PluginError
-        If that process does not come to its end.
-    """
-    code = (
-        "import sys; from conformance import registry; "
-        "registry.load_plugin(sys.argv[1]); print('imported')"
-    )
-    package = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-c", code, module_or_path],
-            capture_output=True,
-            timeout=deadline,
-            check=False,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    except subprocess.TimeoutExpired:
-        raise PluginError(
-            f"plug-in {module_or_path}: its import did not end within {deadline:g} s"
-        ) from None
-    # An exception is reported by the import that follows, in its own words.
-    silent = ended.returncode == 0 and b"imported" not in ended.stdout
-    if silent or ended.returncode not in (0, 1):
-        raise PluginError(
-            f"plug-in {module_or_path} ended the process that imported it "
-            f"(exit code {ended.returncode})"
-        )
-
-
 class isolated_registry:
     """Context manager that forgets whatever is registered inside it (for tests and checks)."""
 
@@ -433,14 +300,3 @@ def _import_module(name: str) -> ModuleType:
             f"plug-in {name}: there is no module of that name; give a dotted name that Python "
             "can import from here, or the path of a .py file"
         ) from error
-
-
-def _known(value: str, choices: tuple[str, ...], where: str, what: str) -> None:
-    if value not in choices:
-        raise RegistrationError(
-            f"{where}: unknown {what} {value!r}; known are {', '.join(choices)}"
-        )
-
-
-def _is_strings(values: object) -> bool:
-    return isinstance(values, (tuple, list)) and all(isinstance(value, str) for value in values)

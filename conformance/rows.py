@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conformance.executor import Caller
-from conformance.protocol import Answer, Breach, Raised, Request, Result
+from conformance.protocol import Answer, Breach, Raised, Request, Result, TimedOut
 
 __all__ = ["Part", "RowAnswers", "call_rows"]
 
 RESTARTS = 12
-"""Children that one batch may cost."""
+"""Children that one batch may cost, by crashes; a hang costs `_HANG` times as much."""
+_HANG = 1.5
 CALLS = 256
 """Calls that one batch may cost."""
 _HOPELESS = 3
@@ -42,6 +43,8 @@ class RowAnswers:
     """In the order of the rows; together they cover the batch exactly once."""
     restarts: int = 0
     """Children that died on the way."""
+    cost: float = 0.0
+    """The same, with hangs at their price."""
     unreproduced: tuple[Answer, ...] = ()
     """Failures of a batch none of whose rows failed again: a verdict of its own, because the
     figures of the rows do not show it."""
@@ -83,6 +86,11 @@ class RowAnswers:
         )
 
     @property
+    def retried(self) -> tuple[str, ...]:
+        """Why calls were made a second time, each reason once."""
+        return tuple(dict.fromkeys(r.retried for _, r in self.results if r.retried))
+
+    @property
     def leaks(self) -> tuple[str, ...]:
         """Every state change that any of the calls left, each once."""
         found = [
@@ -95,7 +103,7 @@ class RowAnswers:
 
 
 def call_rows(
-    executor: Caller, request: Request, *, restarts: int = RESTARTS, calls: int = CALLS
+    executor: Caller, request: Request, *, restarts: float = RESTARTS, calls: int = CALLS
 ) -> RowAnswers:
     """Run a batch; name the rows that crash, hang or raise, and keep the others.
 
@@ -110,8 +118,8 @@ def call_rows(
         Any executor.
     request : Request
         With the batch as first axis of every array.
-    restarts : int
-        Children that may die.
+    restarts : float
+        Children that may die; see `RESTARTS`.
     calls : int
         Calls that may be made.
     """
@@ -119,12 +127,13 @@ def call_rows(
 
 
 class _Halving:
-    def __init__(self, executor: Caller, request: Request, restarts: int, calls: int) -> None:
+    def __init__(self, executor: Caller, request: Request, restarts: float, calls: int) -> None:
         self._executor = executor
         self._request = request
         self._restarts_allowed = restarts
         self._calls_left = calls
         self._restarts = 0
+        self._cost = 0.0
         self._succeeded = False
         self._failed_rows = 0
         self._unreproduced: list[Answer] = []
@@ -132,7 +141,9 @@ class _Halving:
     def run(self) -> RowAnswers:
         rows = self._request.rows
         parts = self._divide(0, rows, self._call(0, rows))
-        return RowAnswers(tuple(parts), self._restarts, tuple(self._unreproduced))
+        return RowAnswers(
+            tuple(parts), self._restarts, self._cost, unreproduced=tuple(self._unreproduced)
+        )
 
     def _call(self, start: int, stop: int) -> Answer:
         self._calls_left -= 1
@@ -142,6 +153,7 @@ class _Halving:
             self._succeeded = True
         elif not isinstance(answer, Raised):
             self._restarts += 1
+            self._cost += _HANG if isinstance(answer, TimedOut) else 1.0
         return answer
 
     def _divide(self, start: int, stop: int, answer: Answer) -> list[Part]:
@@ -165,7 +177,7 @@ class _Halving:
 
     def _is_over(self) -> bool:
         return (
-            self._restarts > self._restarts_allowed
+            self._cost > self._restarts_allowed
             or self._calls_left <= 0
             or (self._failed_rows >= _HOPELESS and not self._succeeded)
         )

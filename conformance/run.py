@@ -172,6 +172,7 @@ def _arguments(workers: int) -> list[str]:
         "-c", str(_SUITE / "pytest.ini"),
         "--rootdir", str(_SUITE),
         "-p", "no:cacheprovider",
+        "-p", "no:tmpdir",  # pytest-xdist would leave a folder of pytest's among temporary files
         "-q",
     ]  # fmt: skip
     if workers > 1:

@@ -7,20 +7,18 @@ short of killing the process becomes a `Result` or a `Raised`.
 from __future__ import annotations
 
 import itertools
-import os
 import platform
-import sys
-import time
 import traceback
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from conformance.frameworks.base import Framework, GarbageError, UnsupportedError
+from conformance.namespaces import PROCESS, Namespaces
 from conformance.protocol import (
     Array,
     Breach,
@@ -33,109 +31,14 @@ from conformance.protocol import (
     numpy_dtype,
 )
 from conformance.registry import OPS, Implementation
+from conformance.state import State
+from conformance.text import exact, type_name
+from conformance.wire import answer_limit
 
-__all__ = ["Runner", "State"]
+__all__ = ["Runner"]
 
 _SIGNATURES_KEPT = 4096
-
-
-@dataclass(frozen=True)
-class State:
-    """Process-wide state that an implementation could leave changed."""
-
-    cwd: str
-    environment: Mapping[str, str]
-    errstate: Mapping[str, str]
-    filters: tuple[Any, ...]
-    others: Mapping[str, str]
-    """The flush-to-zero canary, the standard streams, and the framework's own switches."""
-    modules: int
-    """How many modules were imported; not compared, see `changes`."""
-
-    @staticmethod
-    def capture(framework: Framework, streams: bool) -> State:
-        """The state now."""
-        others = {
-            # A switched-on flush-to-zero bit makes this product 0.
-            "subnormals": "kept" if _TINY * _ONE != 0 else "flushed to zero",
-            **framework.state(),
-        }
-        if streams:
-            others["stdout"], others["stderr"] = (_stream(sys.stdout, 1), _stream(sys.stderr, 2))
-        try:
-            cwd = os.getcwd()
-        except OSError:
-            cwd = "<deleted>"
-        return State(
-            cwd=cwd,
-            environment=dict(os.environ),
-            errstate={name: str(how) for name, how in np.geterr().items()},
-            filters=tuple(warnings.filters),
-            others=others,
-            modules=len(sys.modules),
-        )
-
-    def changes(self, after: State) -> tuple[str, ...]:
-        """What differs in `after`, one line each; empty if nothing leaked.
-
-        Importing a module for the first time may add warnings filters and environment variables,
-        and frameworks import parts of themselves late (torch on the first compilation). That
-        happens once, whoever is called first, and is nobody's leak.
-        """
-        imported = after.modules > self.modules
-        found = []
-        if after.cwd != self.cwd:
-            found.append(f"working directory: {self.cwd} -> {after.cwd}")
-        for name in sorted(self.environment.keys() | after.environment.keys()):
-            old, new = self.environment.get(name), after.environment.get(name)
-            if old != new and not (imported and old is None):
-                # Values stay out of records: an environment holds secrets.
-                how = "removed" if new is None else "added" if old is None else "changed"
-                found.append(f"environment variable {name}: {how}")
-        for name, old in self.errstate.items():
-            if after.errstate.get(name) != old:
-                found.append(f"numpy errstate {name}: {old} -> {after.errstate.get(name)}")
-        if after.filters != self.filters and not (imported and _contains(after, self)):
-            found.append(f"warnings filters: {len(self.filters)} -> {len(after.filters)} entries")
-        for name, old in self.others.items():
-            if after.others.get(name) != old:
-                found.append(f"{name}: {old} -> {after.others.get(name)}")
-        return tuple(clean_text(line, 400) for line in found)
-
-    def restore(self, framework: Framework) -> None:
-        """Put back what can be put back."""
-        os.chdir(self.cwd)
-        for name in os.environ.keys() - self.environment.keys():
-            del os.environ[name]
-        os.environ.update(self.environment)
-        np.seterr(**dict(self.errstate))  # type: ignore[arg-type]
-        warnings.filters[:] = list(self.filters)  # type: ignore[index]
-        framework.restore(self.others)
-
-    def summary(self) -> dict[str, str]:
-        """In words, for `Hello` and the doctor."""
-        return {
-            "working directory": self.cwd,
-            "numpy errstate": ", ".join(f"{name}={how}" for name, how in self.errstate.items()),
-            "warnings filters": str(len(self.filters)),
-            **self.others,
-        }
-
-
-_TINY = np.nextafter(np.float64(0), np.float64(1))
-_ONE = np.float64(1)
-
-
-def _contains(after: State, before: State) -> bool:
-    return all(entry in after.filters for entry in before.filters)
-
-
-def _stream(stream: Any, fd: int) -> str:
-    try:
-        os.fstat(fd)
-        return "closed" if stream is None or stream.closed else "open"
-    except (OSError, AttributeError, ValueError):
-        return "closed"
+_REPLACED_KEPT = 20
 
 
 class Runner:
@@ -147,8 +50,8 @@ class Runner:
         Already loaded.
     implementations : mapping
         By name.
-    watch_streams : bool
-        Whether a closed stdout or stderr is a leak (only where they are the child's own).
+    own_process : bool
+        Whether the process is ours: its streams and what it starts are watched only then.
     """
 
     def __init__(
@@ -156,18 +59,21 @@ class Runner:
         framework: Framework,
         implementations: Mapping[str, Implementation],
         *,
-        watch_streams: bool = True,
+        own_process: bool = True,
     ) -> None:
         self.framework = framework
         self.implementations = implementations
-        self._streams = watch_streams
+        self._own_process = own_process
+        self._namespaces = Namespaces((*PROCESS, *framework.namespaces), framework.derived_names)
+        self._replaced: list[str] = []
         self._prepared: dict[tuple[Any, ...], Any] = {}
         self._seen: set[tuple[Any, ...]] = set()
-        self.baseline = State.capture(framework, watch_streams)
+        self.baseline = State.capture(framework, own_process)
 
     def observe(self) -> None:
         """Take the state as it is now for the one that calls must leave behind."""
-        self.baseline = State.capture(self.framework, self._streams)
+        self._namespaces.observe()
+        self.baseline = State.capture(self.framework, self._own_process)
 
     def versions(self) -> dict[str, str]:
         """Of everything that computes here."""
@@ -183,10 +89,11 @@ class Runner:
 
         An exception that comes out of the implementation, whatever its class, is a `Raised`.
         """
+        self._replaced.clear()
         try:
             implementation = self._implementation(request)
         except _Harness as error:
-            return Raised("HarnessError", clean_text(str(error)), kind="harness")
+            return Raised("HarnessError", clean_text(exact(error)), kind="harness")
         reason = self.framework.unsupported_reason(
             implementation, request.derivative, request.argument, request.dtype, request.mode
         )
@@ -203,9 +110,9 @@ class Runner:
         try:
             answer = self._call(request, implementation, inputs)
         except GarbageError as error:
-            answer = Raised("GarbageError", clean_text(str(error)), kind="garbage")
+            answer = Raised("GarbageError", clean_text(exact(error)), kind="garbage")
         except UnsupportedError as error:
-            answer = Raised("Unsupported", clean_text(str(error)), kind="unsupported")
+            answer = Raised("Unsupported", clean_text(exact(error)), kind="unsupported")
         # Also SystemExit, KeyboardInterrupt and whatever else derives from BaseException: in a
         # child no real Ctrl-C arrives, and in-process the caller tells them apart.
         except BaseException as error:
@@ -261,6 +168,8 @@ class Runner:
         out = self.framework.from_framework(value)
         if not is_exchanged(out.dtype):
             raise GarbageError(f"returned an array of dtype {out.dtype.name}")
+        if out.nbytes > answer_limit(request):
+            raise GarbageError(f"returned an array of {out.nbytes} bytes, of shape {out.shape}")
         out = np.array(out, order="C")  # the memory may be the framework's to reuse
         breaches = self._mutations(request, inputs)
         compile_seconds = 0.0
@@ -276,10 +185,14 @@ class Runner:
         return Result({"out": out}, seconds, compile_seconds, breaches)
 
     def _timed(self, function: Any, inputs: Mapping[str, Any]) -> tuple[float, Any]:
-        start = time.perf_counter()
-        value = function(inputs)
-        self.framework.wait(value)
-        return time.perf_counter() - start, value
+        start = perf_counter()
+        try:
+            value = function(inputs)
+            self.framework.wait(value)
+            return perf_counter() - start, value
+        finally:
+            # At once: everything from here on may be in need of what was replaced.
+            self._replaced += self._namespaces.restore()
 
     def _mutations(self, request: Request, inputs: Mapping[str, Any]) -> tuple[Breach, ...]:
         found = []
@@ -288,11 +201,12 @@ class Runner:
                 after = self.framework.from_framework(inputs[name])
             except Exception as error:
                 found.append(
-                    Breach("mutates_inputs", f"{name} cannot be read any more: {_text(error)}")
+                    Breach("mutates_inputs", f"{name} cannot be read any more: {exact(error)}")
                 )
                 continue
             if after.dtype != before.dtype:  # a label in the framework's natural integer
-                before = before.astype(after.dtype)
+                with np.errstate(all="ignore"):
+                    before = before.astype(after.dtype)
             if after.shape != before.shape:
                 found.append(
                     Breach("mutates_inputs", f"{name}: shape {before.shape} -> {after.shape}")
@@ -308,16 +222,17 @@ class Runner:
         return tuple(found)
 
     def _with_leaks(self, answer: Result | Raised) -> Result | Raised:
-        after = State.capture(self.framework, self._streams)
-        leaks = self.baseline.changes(after)
-        if not leaks:
-            self.baseline = after
-            return answer
-        if isinstance(answer, Result):
-            return Result(
-                answer.arrays, answer.seconds, answer.compile_seconds, answer.breaches, leaks
-            )
-        return Raised(answer.type, answer.text, answer.kind, answer.traceback, answer.output, leaks)
+        self._replaced += self._namespaces.restore()  # reading the answer ran code of its class
+        leaks = tuple(f"{name}: replaced" for name in self._replaced[:_REPLACED_KEPT])
+        try:
+            after = State.capture(self.framework, self._own_process)
+            leaks += self.baseline.changes(after)
+        except BaseException as error:
+            leaks += (clean_text(f"state that cannot be read any more: {_told(error)}", 400),)
+        if leaks:
+            return replace(answer, leaks=leaks)
+        self.baseline = after
+        return answer
 
 
 class _Harness(Exception):
@@ -328,12 +243,8 @@ def _bits(array: Array) -> bytes:
     return array.tobytes()
 
 
-def _text(error: BaseException) -> str:
-    """The message of an exception, even of one whose ``__str__`` fails."""
-    try:
-        return str(error)
-    except BaseException:
-        return "<its message cannot be printed>"
+def _told(error: BaseException) -> str:
+    return f"{type_name(error)}: {exact(error)}"
 
 
 def _raised(error: BaseException, kind: str) -> Raised:
@@ -344,8 +255,8 @@ def _raised(error: BaseException, kind: str) -> Raised:
     except BaseException:
         where = ""
     return Raised(
-        type=clean_text(type(error).__name__, 200),
-        text=clean_text(_text(error)),
+        type=clean_text(type_name(error), 200),
+        text=clean_text(exact(error)),
         kind=kind,
         traceback=clean_text(where, keep="tail"),
     )

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import traceback
+from os import getpid
 from typing import Any
 
-from conformance.frameworks import get_framework
+import numpy as np
+
+from conformance.declarations import Implementation, RegistryError, declaration
+from conformance.frameworks import Framework, get_framework
+from conformance.namespaces import PROCESS, Namespaces
 from conformance.protocol import Hello, Raised, Request, Result, clean_text
 from conformance.registry import PluginError, load_builtin, load_plugin, registered
 from conformance.runner import Runner
+from conformance.state import State
+from conformance.text import exact, type_name
 from conformance.wire import (
     SharedMemory,
     answer_header,
@@ -19,7 +27,10 @@ from conformance.wire import (
     request_from,
 )
 
-__all__ = ["Service"]
+__all__ = ["NO_FRAMEWORK", "Service"]
+
+NO_FRAMEWORK = "-"
+"""In place of a framework: the child is only to say what its plug-ins declare."""
 
 
 class Service:
@@ -36,9 +47,14 @@ class Service:
         self._answers = answers
         self._shared_in = shared_in
         self._shared_out = shared_out
+        self._pid = getpid()
+        self._number = 0
 
     def serve(self, framework: str, context: str, plugins: list[str]) -> None:
         """Load, say hello, and answer until the parent closes the pipe or dies."""
+        if framework == NO_FRAMEWORK:
+            self._declare(plugins)
+            return
         try:
             runner = load_runner(framework, context, plugins)
         except BaseException as error:
@@ -59,13 +75,29 @@ class Service:
                 return
             self._send(runner.run(request))
 
+    def _declare(self, plugins: list[str]) -> None:
+        """Say what plug-ins declare, and nothing else."""
+        try:
+            load_builtin()
+            nothing = get_framework("numpy")()  # which has no switches of its own
+            loaded = [load_undisturbed(plugin, nothing) for plugin in plugins]
+        except BaseException as error:
+            self._send(startup_failure(error))
+            return
+        told = tuple(declaration(e) for entries in loaded for e in entries.values())
+        self._send(Hello(pid=os.getpid(), versions={}, state={}, declared=told))
+
     def _receive(self) -> Request:
         header, arrays = decode(*read_frame(self._read_exactly), self._shared_in)
+        self._number = int(header["number"])
         return request_from(header, arrays)
 
     def _send(self, answer: Result | Raised | Hello) -> None:
+        if getpid() != self._pid:
+            os._exit(0)  # an implementation forked, and this is the copy: one answer is enough
         arrays = answer.arrays if isinstance(answer, Result) else {}
-        data: Any = memoryview(encode(answer_header(answer), arrays, self._shared_out))
+        header = {**answer_header(answer), "number": self._number}
+        data: Any = memoryview(encode(header, arrays, self._shared_out))
         while data:
             data = data[os.write(self._answers, data) :]
 
@@ -93,24 +125,54 @@ def load_runner(
         Whatever the import of the framework raised.
     """
     loaded = get_framework(framework)()
+    if own_process:
+        # The same figures in every run: what draws at random draws the same.
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 - the one that implementations may share
     loaded.load(context, own_process=own_process)
     load_builtin()
     for plugin in plugins:
-        load_plugin(plugin)
+        if own_process:
+            load_undisturbed(plugin, loaded)
+        else:
+            load_plugin(plugin)
     mine = {name: entry for name, entry in registered().items() if entry.framework == framework}
-    return Runner(loaded, mine, watch_streams=own_process)
+    return Runner(loaded, mine, own_process=own_process)
+
+
+def load_undisturbed(plugin: str, framework: Framework) -> dict[str, Implementation]:
+    """Load a plug-in, and undo what its import did to the state that others share.
+
+    Raises
+    ------
+    PluginError
+        If it cannot be loaded, or what it did cannot be undone (a library that was compiled to
+        flush subnormals, for one).
+    """
+    names = Namespaces((*PROCESS, *framework.namespaces), framework.derived_names)
+    before = State.capture(framework, own_process=False)
+    entries = load_plugin(plugin)
+    names.restore()
+    before.restore(framework)
+    left = before.switched(State.capture(framework, own_process=False))
+    if left:
+        raise PluginError(
+            f"plug-in {plugin} changes, when it is imported, what others compute with: "
+            f"{'; '.join(left)}"
+        )
+    return entries
 
 
 def startup_failure(error: BaseException) -> Raised:
     """Why a framework or a plug-in could not be loaded."""
-    kind = "harness" if isinstance(error, PluginError) else "startup"
+    kind = "harness" if isinstance(error, RegistryError) else "startup"
     try:
-        text, where = str(error), "".join(traceback.format_exception(error, limit=-12))
+        where = "".join(traceback.format_exception(error, limit=-12))
     except BaseException:
-        text, where = "<its message cannot be printed>", ""
+        where = ""
     return Raised(
-        type=clean_text(type(error).__name__, 200),
-        text=clean_text(text),
+        type=clean_text(type_name(error), 200),
+        text=clean_text(exact(error)),
         kind=kind,
         traceback=clean_text(where, keep="tail"),
     )

@@ -13,7 +13,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from conformance.plan import Plan, Selection, make_plan
-from conformance.registry import Implementation, entry_point_plugins, load_builtin, load_plugin
+from conformance.probe import declared
+from conformance.registry import (
+    Implementation,
+    RegistrationError,
+    entry_point_plugins,
+    load_builtin,
+)
 
 VARIABLE = "CONFORMANCE_RUN"
 
@@ -42,11 +48,28 @@ class Settings:
     deadline: float | None = None
     memory_limit: int | None = None
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The plug-ins that executors load: those of the environment, then those asked for."""
+        return tuple(dict.fromkeys((*entry_point_plugins(), *self.plugins)))
+
     def registry(self) -> dict[str, Implementation]:
-        """All implementations, the plug-ins' among them."""
+        """All implementations; those of plug-ins without their functions.
+
+        Raises
+        ------
+        RegistryError
+            If a plug-in cannot be loaded, or declares a name that is taken.
+        """
         entries = load_builtin()
-        for plugin in (*entry_point_plugins(), *self.plugins):
-            entries |= load_plugin(plugin)
+        for plugin in self.loaded:
+            for name, entry in declared(plugin).items():
+                if name in entries:
+                    raise RegistrationError(
+                        f"implementation {name!r} is declared twice: in {entries[name].module} "
+                        f"and in {entry.module}"
+                    )
+                entries[name] = entry
         return entries
 
     def plan(self) -> Plan:

@@ -33,6 +33,7 @@ __all__ = [
     "SharedMemory",
     "answer_from",
     "answer_header",
+    "answer_limit",
     "decode",
     "encode",
     "read_frame",
@@ -45,8 +46,10 @@ SHARED_FROM = 1 << 16
 
 _PREFIX = struct.Struct("<4sIQ")
 _MAGIC = b"LGC1"
-_HEADER_LIMIT = 1 << 26
+_HEADER_LIMIT = 1 << 22
 _PAYLOAD_LIMIT = 1 << 40
+_SMALL = 1 << 20
+_TIMES = 16
 
 
 class SharedMemory:
@@ -138,24 +141,47 @@ def encode(
     return b"".join((_PREFIX.pack(_MAGIC, len(text), inline_size), text, *inline))
 
 
-def read_frame(read_exactly: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+def answer_limit(request: Request | None) -> int:
+    """Bytes of arrays that an answer to `request` may have.
+
+    A right one is at most as large as its inputs, a wrong one of the widest dtype several times
+    that. What is far beyond would only fill the memory of the process that judges it.
+    """
+    asked = 0 if request is None else sum(array.nbytes for array in request.arrays.values())
+    return _SMALL + _TIMES * asked
+
+
+def read_frame(
+    read_exactly: Callable[[int], bytes], limit: int = _PAYLOAD_LIMIT
+) -> tuple[bytes, bytes]:
     """Read one message: the text of its header and its inline bytes.
 
     Parameters
     ----------
     read_exactly : callable
         Returns exactly as many bytes as it is asked for, or raises.
+    limit : int
+        Bytes of arrays that it may have.
     """
     magic, header_size, payload_size = _PREFIX.unpack(read_exactly(_PREFIX.size))
-    if magic != _MAGIC or header_size > _HEADER_LIMIT or payload_size > _PAYLOAD_LIMIT:
+    if magic != _MAGIC or header_size > _HEADER_LIMIT or payload_size > limit:
         raise ProtocolError("what arrived is not the start of a message")
     return read_exactly(header_size), read_exactly(payload_size)
 
 
 def decode(
-    text: bytes, payload: bytes, shared: SharedMemory | None
+    text: bytes, payload: bytes, shared: SharedMemory | None, limit: int = _PAYLOAD_LIMIT
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the arrays of a message; each array owns its memory and is writable.
+
+    Parameters
+    ----------
+    text, payload : bytes
+        From `read_frame`.
+    shared : SharedMemory or None
+        Where large arrays are.
+    limit : int
+        Bytes of arrays that the message may have.
 
     Raises
     ------
@@ -174,8 +200,9 @@ def decode(
             for size in shape:
                 count *= size
             nbytes = count * dtype.itemsize
-            if nbytes > _PAYLOAD_LIMIT:
-                raise ProtocolError("an array of absurd size")
+            limit -= nbytes
+            if limit < 0:
+                raise ProtocolError("arrays of absurd size")
             if "shared" in entry:
                 offset = int(entry["shared"])
                 if shared is None or not 0 <= offset <= _PAYLOAD_LIMIT:
@@ -234,6 +261,7 @@ def answer_header(answer: Result | Raised | Hello) -> dict[str, Any]:
             "versions": dict(answer.versions),
             "state": dict(answer.state),
             "implementations": list(answer.implementations),
+            "declared": list(answer.declared),
         }
     if isinstance(answer, Raised):
         return {
@@ -272,6 +300,7 @@ def answer_from(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Resul
                     versions=_texts(header["versions"]),
                     state=_texts(header["state"]),
                     implementations=tuple(clean_text(n) for n in header["implementations"]),
+                    declared=tuple(dict(entry) for entry in header["declared"]),
                 )
             case "raised":
                 return Raised(

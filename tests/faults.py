@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -157,11 +159,57 @@ def _(x: Any) -> None:
 
 @fault("leaves_a_grandchild")
 def _(x: Any) -> None:
-    import subprocess
-
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     print("grandchild", process.pid, flush=True)
     ctypes.string_at(0)
+
+
+def daemon() -> int:
+    """An orphan in a session of its own, with nothing in its environment; its number."""
+    code = (
+        "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
+        "'import time; time.sleep(3600)'], env={}, start_new_session=True,"
+        "stdout=subprocess.DEVNULL).pid)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", code], env={}, start_new_session=True, check=True,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    return int(started.stdout)
+
+
+@fault("leaves_a_daemon")
+def _(x: Any) -> None:
+    print("daemon", daemon(), tempfile.gettempdir(), flush=True)
+    ctypes.string_at(0)
+
+
+@fault("starts_a_daemon_and_hangs")
+def _(x: Any) -> None:
+    print("daemon", daemon(), tempfile.gettempdir(), flush=True)
+    ctypes.PyDLL(None).sleep(3600)
+
+
+@fault("leaves_a_marked_process_and_sleeps")
+def _(x: Any) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=True
+    )
+    print("daemon", process.pid, tempfile.gettempdir(), flush=True)
+    time.sleep(3600)
+
+
+@fault("plants_a_bomb")
+def _(x: Any) -> None:
+    """A watchdog in C, of which Python knows nothing, ends the process in a moment."""
+    import faulthandler
+
+    faulthandler.dump_traceback_later(0.3, exit=True)
+
+
+@fault("takes_its_time")
+def _(x: Any) -> None:
+    time.sleep(0.6)
 
 
 @fault("mutates_inputs")

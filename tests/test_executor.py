@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from leftovers import nothing_left
 
 import conformance
+from conformance import processes
 from conformance.executor import (
     Crashed,
     Executor,
@@ -247,6 +249,65 @@ def test_what_a_crashed_child_started_dies_with_it(shared: Executor) -> None:
     assert is_gone_soon(pid)
 
 
+def daemon_of(output: str) -> tuple[int, Path]:
+    """What a fault printed: the process it left, and its folder for temporary files."""
+    _, number, folder = output[output.index("daemon ") :].splitlines()[0].split()
+    return int(number), Path(folder)
+
+
+def test_an_orphan_in_a_session_of_its_own_dies_with_its_executor(shared: Executor) -> None:
+    pid, folder = daemon_of(crashed(shared.call(request("leaves_a_daemon", 0))).output)
+    assert not is_alive(pid)
+    assert not folder.exists()
+
+
+def test_an_orphan_dies_with_the_child_that_hangs(impatient: Executor) -> None:
+    impatient.deadline = 2.0
+    answer = impatient.call(request("starts_a_daemon_and_hangs", 0))
+    assert isinstance(answer, TimedOut)
+    pid, folder = daemon_of(answer.output)
+    assert not is_alive(pid)
+    assert not folder.exists()
+
+
+def test_what_a_killed_guard_leaves_is_found_by_its_mark(impatient: Executor) -> None:
+    """The guard is a process like any other, and somebody may kill it."""
+    impatient.deadline = 20.0
+    impatient.start()
+    child = impatient._child
+    assert child is not None
+    guard = child.process.pid
+
+    def kill_it() -> None:
+        while len(processes.descendants(guard)) < 2:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        os.kill(guard, signal.SIGKILL)
+
+    threading.Thread(target=kill_it, daemon=True).start()
+    answer = crashed(impatient.call(request("leaves_a_marked_process_and_sleeps", 0)))
+    assert answer.signal == "SIGKILL"
+    pid, folder = daemon_of(answer.output)
+    assert not is_alive(pid)
+    assert not folder.exists()
+
+
+def test_a_death_in_a_child_that_others_have_used_is_asked_again() -> None:
+    """A late effect of another implementation is not held against this one."""
+    with Executor("numpy", plugins=[FAULTS], deadline=20) as executor:
+        assert isinstance(executor.call(request("plants_a_bomb", 0)), Result)
+        answer = executor.call(request("takes_its_time", 0))
+        assert isinstance(answer, Result)
+        assert "child that others had used" in answer.retried
+        assert executor.starts == 2
+
+
+def test_a_death_in_a_child_of_its_own_counts() -> None:
+    with Executor("numpy", plugins=[FAULTS], deadline=20) as executor:
+        crashed(executor.call(request("segfault", 0)))
+        assert executor.starts == 1
+
+
 # --- leaked state ---------------------------------------------------------------------------
 
 
@@ -445,6 +506,34 @@ def test_a_child_outlives_the_thread_that_started_it() -> None:
         time.sleep(0.2)
         assert works(executor)
         assert executor.starts == 1
+
+
+def test_nothing_is_left_when_the_parent_is_killed_in_the_middle_of_a_call(tmp_path: Path) -> None:
+    """Not even an orphan of the implementation, nor a temporary file."""
+    script = textwrap.dedent(f"""
+        import numpy as np
+        from conformance.executor import Executor, Request
+        executor = Executor("numpy", plugins=[{FAULTS!r}])
+        x = np.full((1, 2), {TRIGGER}, np.float32)
+        executor.call(Request("fault.starts_a_daemon_and_hangs", "softmax", "value", "-",
+                              "float32", "eager", {{"x": x}}))
+    """)
+    with nothing_left(tmp_path):
+        parent = subprocess.Popen(
+            [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}
+        )
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            below = processes.descendants(parent.pid)
+            if len(below) >= 3:  # the guard, the child and the daemon
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail("the daemon did not start")
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        for process in below:
+            assert is_gone_soon(process.pid)
 
 
 @pytest.mark.parametrize("hanging", [False, True], ids=["idle", "hanging_with_gil"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import conformance
-from conformance import implementation, registry
+from conformance import declarations, implementation
 from conformance.frameworks import get_framework, installed_version
 from conformance.registry import (
     FRAMEWORKS,
@@ -191,7 +191,7 @@ def test_a_missing_framework_has_no_version(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_missing_requirement_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = load_builtin()["optax.losses.softmax_cross_entropy"]
-    monkeypatch.setattr(registry, "distribution_version", lambda name: None)
+    monkeypatch.setattr(declarations, "distribution_version", lambda name: None)
     assert entry.missing_requirements() == ("optax",)
 
 

@@ -62,7 +62,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     folder = tmp_path_factory.mktemp("faulty") / "run"
-    arguments = ("--family", "realistic", "--family", "shift_ladder", "--deadline", "1")
+    arguments = ("--family", "realistic", "--family", "shift_ladder", "--timeout", "1")
     result = conformance(
         "run", *SMALL, *arguments, "--plugin", str(HERE / "misbehaving.py"), "--json",
         "--out", str(folder),

@@ -72,9 +72,9 @@ def _framework(name: str, version: str | None) -> dict[str, Any]:
 
 def _caches() -> dict[str, str]:
     """Where compilers keep what they compiled; an empty cache makes a first run slower."""
-    inductor = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or str(
-        Path(tempfile.gettempdir()) / f"torchinductor_{os.environ.get('USER', 'root')}"
-    )
+    from conformance.frameworks.torch import compile_cache
+
+    inductor = compile_cache()
     jax = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     return {
         "torch.compile": f"{inductor} ({'there' if Path(inductor).exists() else 'empty'})",

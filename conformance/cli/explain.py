@@ -79,7 +79,7 @@ def command(
         and e.role in ("subject", "antipattern")
         and (not framework or e.framework in framework)
     ]
-    bench = Bench(settings.plan(), plugins=settings.plugins)
+    bench = Bench(settings.plan(), plugins=settings.loaded)
     try:
         for d, a in maps:
             exact = oracle.decimal(case.op, d, a, cases.stack([case]), digits)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +47,43 @@ def plugin_option(command: F) -> F:
     )(command)
 
 
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([KMGTkmgt])(?:i?[Bb])?")
+_LEAST = 64 << 20
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """An amount of memory such as ``4G`` or ``512M`` in bytes; units are powers of 1024."""
+    if value is None:
+        return None
+    found = _SIZE.fullmatch(value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not a size such as 4G or 512M")
+    amount = int(float(found[1]) * 1024 ** (1 + "KMGT".index(found[2].upper())))
+    if amount < _LEAST:
+        raise click.BadParameter(f"{value} is less than {_LEAST >> 20}M")
+    return amount
+
+
+def limit_options(command: F) -> F:
+    """``--timeout`` and ``--memory-limit``: what one call of an implementation may take."""
+    command = click.option(
+        "--memory-limit",
+        callback=size,
+        default=None,
+        metavar="SIZE",
+        help="Resident memory of one executor and what it starts, e.g. 4G.  "
+        "[default: half of what there is]",
+    )(command)
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0.1, max=86400),
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="For one call of an implementation; eight times as much where it is compiled first.",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """``--json``."""
     return click.option(
@@ -54,17 +92,8 @@ def json_option(command: F) -> F:
 
 
 def absolute_plugins(plugins: tuple[str, ...]) -> tuple[str, ...]:
-    """Paths of plug-ins made absolute, each imported once in a process of its own.
-
-    The processes of a run may work elsewhere, and an import that crashes or never ends must not
-    take the command with it.
-    """
-    from conformance.registry import probe_plugin
-
-    found = tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in plugins)
-    for plugin in found:
-        probe_plugin(plugin)
-    return found
+    """Paths of plug-ins made absolute: the processes of a run may work elsewhere."""
+    return tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in plugins)
 
 
 def print_json(document: Any) -> None:

@@ -12,6 +12,7 @@ import click
 from conformance.cli.options import (
     absolute_plugins,
     json_option,
+    limit_options,
     plugin_option,
     print_json,
     selection_options,
@@ -63,10 +64,7 @@ _COSTS = {
 )
 @click.option("--max-failures", type=click.IntRange(1), default=None, metavar="N",
               help="Stop after N failing cells.")  # fmt: skip
-@click.option("--deadline", type=click.FloatRange(min=0.1), default=None, metavar="SECONDS",
-              help="For one call of an implementation.  [default: 30]")  # fmt: skip
-@click.option("--memory-limit", type=click.IntRange(min=64), default=None, metavar="MB",
-              help="Of one executor, resident.  [default: half of the machine's]")  # fmt: skip
+@limit_options
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 also where something fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would run; imports no framework.")
 @json_option
@@ -76,7 +74,7 @@ def command(
     seed: int,
     out: Path | None,
     max_failures: int | None,
-    deadline: float | None,
+    timeout: float,
     memory_limit: int | None,
     exit_zero: bool,
     dry_run: bool,
@@ -98,6 +96,7 @@ def command(
     not. 2: wrong usage. 3: the instrument is broken (a control is not bit-equal, a mutant was
     missed). 130: interrupted.
     """
+    from conformance.executor import default_memory_limit
     from conformance.plan import Selection
     from conformance.settings import Settings
 
@@ -106,8 +105,9 @@ def command(
         seed=seed,
         selection=Selection(**selected),
         plugins=absolute_plugins(plugins),
-        deadline=deadline,
-        memory_limit=None if memory_limit is None else memory_limit * 1_000_000,
+        # Written out also where they are the defaults: the record says what was allowed.
+        deadline=timeout,
+        memory_limit=default_memory_limit() if memory_limit is None else memory_limit,
     )
     plan = settings.plan()
     count = workers or min(2, os.cpu_count() or 1)

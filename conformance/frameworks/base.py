@@ -61,6 +61,12 @@ class Framework(ABC):
     unsupported_messages: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(type, part of the message) of exceptions that mean `unsupported`, not `error`."""
 
+    namespaces: ClassVar[tuple[str, ...]] = ()
+    """Dotted names of its modules and classes in which an implementation could replace what
+    others use; they are watched."""
+    derived_names: ClassVar[tuple[str, ...]] = ()
+    """Names in them that follow a switch of `state`, and are not watched."""
+
     # --- what the planner asks; imports nothing ---------------------------------------------
 
     @classmethod
@@ -93,12 +99,19 @@ class Framework(ABC):
             raise ValueError(
                 f"{cls.name} has no context {context!r}; known are {', '.join(cls.known_contexts)}"
             )
+        return cls.variables()
+
+    @staticmethod
+    def variables() -> dict[str, str | None]:
+        """Environment variables of every child, whatever its framework."""
         return {
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "NUMEXPR_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
+            # Sets of names come in the same order in every child.
+            "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
         }
 
     @classmethod
@@ -193,7 +206,10 @@ class Framework(ABC):
         raise UnsupportedError(f"{self.name} has no derivative {derivative}")
 
     def state(self) -> dict[str, str]:
-        """Process-wide switches of the framework that an implementation could leave changed."""
+        """Process-wide switches of the framework that an implementation could leave changed.
+
+        A state of random numbers belongs to them; it is a text too, of any length.
+        """
         return {}
 
     def restore(self, state: Mapping[str, str]) -> None:

@@ -38,6 +38,7 @@ class Jax(Framework):
     compiling_modes = ("eager", "compiled")
     contexts = MappingProxyType({"float64": X64})
     known_contexts = ("default", X64)
+    namespaces = ("jax", "jax.numpy", "jax.nn", "jax.lax", "jax.scipy.special")
 
     @classmethod
     def environment(cls, context: str) -> dict[str, str | None]:
@@ -148,6 +149,11 @@ _SWITCHES = (
     "jax_default_matmul_precision",
     "jax_numpy_dtype_promotion",
     "jax_numpy_rank_promotion",
+    "jax_default_device",
+    "jax_default_dtype_bits",
+    "jax_default_prng_impl",
+    "jax_platforms",
+    "jax_threefry_partitionable",
 )
 
 FRAMEWORK = Jax

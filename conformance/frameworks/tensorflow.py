@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ class TensorFlow(Framework):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager", "graph", "xla", "session")
     compiling_modes = ("graph", "xla", "session")
+    namespaces = ("tensorflow.nn", "tensorflow.math", "tensorflow.linalg", "tensorflow.Tensor")
 
     @classmethod
     def environment(cls, context: str) -> dict[str, str | None]:
@@ -49,6 +51,7 @@ class TensorFlow(Framework):
 
         self.tf = tf
         if own_process:
+            tf.random.set_seed(0)
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
 
@@ -159,7 +162,7 @@ class TensorFlow(Framework):
         )
 
     def state(self) -> dict[str, str]:
-        """Threads, eager execution and the optimiser's switches."""
+        """Threads, eager execution, the optimiser's switches, the seed and Keras's dtype."""
         config = self.tf.config
         return {
             "tensorflow intra-op threads": str(config.threading.get_intra_op_parallelism_threads()),
@@ -171,6 +174,8 @@ class TensorFlow(Framework):
                 if hasattr(self.tf.__internal__, "is_op_determinism_enabled")
                 else "unknown"
             ),
+            "tensorflow seed": _seed(),
+            "keras default dtype": _keras_dtype(),
         }
 
     def restore(self, state: Mapping[str, str]) -> None:
@@ -179,6 +184,26 @@ class TensorFlow(Framework):
         self.tf.config.optimizer.set_jit(
             "autoclustering" if state["tensorflow jit"] == "autoclustering" else False
         )
+
+
+def _seed() -> str:
+    """The global seed, and how many numbers were drawn from it; there is no public getter."""
+    try:
+        from tensorflow.python.eager import context
+
+        drawn = getattr(context.context(), "_rng", None)
+        return f"{context.global_seed()}, {drawn.getstate()[1][-1] if drawn else 0} drawn"
+    except (ImportError, AttributeError):
+        return "unknown"
+
+
+def _keras_dtype() -> str:
+    """Of Keras, where something has imported it."""
+    keras = sys.modules.get("keras")
+    try:
+        return str(keras.config.floatx()) if keras is not None else "not imported"
+    except AttributeError:
+        return "unknown"
 
 
 FRAMEWORK = TensorFlow

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
+import tempfile
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +23,17 @@ from conformance.frameworks.base import (
 from conformance.protocol import Array
 from conformance.registry import OPS, Implementation
 
-__all__ = ["FRAMEWORK", "Torch"]
+__all__ = ["FRAMEWORK", "Torch", "compile_cache"]
+
+
+def compile_cache() -> str:
+    """Where torch.compile keeps what it compiled: where torch itself would."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, ModuleNotFoundError, OSError):
+        user = f"uid_{os.getuid()}" if hasattr(os, "getuid") else "unknown_user"
+    default = "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user)
+    return os.environ.get("TORCHINDUCTOR_CACHE_DIR") or os.path.join(tempfile.gettempdir(), default)
 
 
 class Torch(Framework):
@@ -31,11 +45,21 @@ class Torch(Framework):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager", "compiled")
     compiling_modes = ("compiled",)
+    namespaces = ("torch", "torch.nn.functional", "torch.special", "torch.autograd", "torch.Tensor")
+    derived_names = ("torch.Storage",)  # of the default dtype
 
     @classmethod
     def environment(cls, context: str) -> dict[str, str | None]:
-        """One thread, and no pool of compiler processes that could outlive the child."""
-        return {**super().environment(context), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        """One thread, no pool of compiler processes, and the user's own cache of what it compiled.
+
+        The cache is by default among the temporary files, and a child has a folder of its own for
+        these, which goes when the child does.
+        """
+        return {
+            **super().environment(context),
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+            "TORCHINDUCTOR_CACHE_DIR": compile_cache(),
+        }
 
     def load(self, context: str, *, own_process: bool = True) -> None:
         """Import torch; in a child also pin it to one thread."""
@@ -44,6 +68,7 @@ class Torch(Framework):
         self.torch = torch
         if not own_process:
             return
+        torch.manual_seed(0)
         torch.set_num_threads(1)
         torch.set_num_interop_threads(1)
         # Past a few recompilations torch falls back to eager without a word, and the figures
@@ -133,10 +158,12 @@ class Torch(Framework):
             "torch default dtype": str(torch.get_default_dtype()),
             "torch threads": str(torch.get_num_threads()),
             "torch grad enabled": str(torch.is_grad_enabled()),
+            "torch inference mode": str(torch.is_inference_mode_enabled()),
             "torch deterministic": str(torch.are_deterministic_algorithms_enabled()),
             "torch matmul precision": str(torch.get_float32_matmul_precision()),
             "torch default device": str(torch.get_default_device()),
             "torch autocast": str(torch.is_autocast_enabled("cpu")),
+            "torch random state": torch.get_rng_state().numpy().tobytes().hex(),
         }
 
     def restore(self, state: Mapping[str, str]) -> None:
@@ -148,6 +175,8 @@ class Torch(Framework):
         torch.use_deterministic_algorithms(state["torch deterministic"] == "True")
         torch.set_float32_matmul_precision(state["torch matmul precision"])
         torch.set_flush_denormal(False)
+        drawn = bytearray.fromhex(state["torch random state"])
+        torch.set_rng_state(torch.frombuffer(drawn, dtype=torch.uint8))
 
 
 FRAMEWORK = Torch

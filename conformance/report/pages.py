@@ -146,7 +146,11 @@ def _environment(autoescape: bool, final: Any = None) -> jinja2.Environment:
 
 
 # A code host turns these into structure: tables, emphasis, links, HTML, mentions.
-_SPECIAL = {ord(c): f"\\{c}" for c in "\\`*_[]|~#"} | {ord("<"): "&lt;", ord(">"): "&gt;"}
+_SPECIAL = {ord(c): f"\\{c}" for c in "\\`*_[]|~#$"} | {
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+    ord("&"): "&amp;",  # or an entity would bring back the character that it names
+}
 
 
 class _Code(str):

@@ -107,7 +107,9 @@ def _failures(failing: Sequence[rows.Measurement]) -> list[RenderableType]:
         return []
     lines: list[RenderableType] = [Text("")]
     for row in failing[:_MOST]:
-        line = Text()
+        # Never broken: what a subject wrote must not come to stand at the beginning of a line,
+        # where a CI service may read it as a command.
+        line = Text(no_wrap=True, overflow="ignore")
         line.append(f"{printable(row['verdict'], 20)} ", style="bold red")
         line.append(printable(f"{rows.describe(row)}: {rows.reason(row)}", 200))
         lines.append(line)

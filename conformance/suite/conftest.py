@@ -116,7 +116,7 @@ def bench() -> Iterator[Bench]:
     settings = _settings()
     made = Bench(
         _plan(),
-        plugins=settings.plugins,
+        plugins=settings.loaded,
         deadline=settings.deadline,
         memory_limit=settings.memory_limit,
     )

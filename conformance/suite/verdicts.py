@@ -11,6 +11,7 @@ import pytest
 from conformance.bench import Bench, caught
 from conformance.columns import plain
 from conformance.plan import Cell
+from conformance.text import printable
 
 MEASUREMENT = "conformance_measurement"
 WITNESSES = "conformance_witnesses"
@@ -34,7 +35,7 @@ def outcome(row: Mapping[str, Any], *, missed: bool) -> None:
     """Raise pytest's outcome for a measurement."""
     verdict = row["verdict"]
     if verdict in ("not installed", "unsupported"):
-        pytest.skip(f"{verdict}: {row['message']}")
+        pytest.skip(f"{verdict}: {printable(row['message'], 1000)}")
     if row["role"] == "mutant":
         if missed:
             pytest.fail(f"this mutant must be caught here and was not: {verdict}", pytrace=False)
@@ -44,9 +45,9 @@ def outcome(row: Mapping[str, Any], *, missed: bool) -> None:
 
 
 def explain(row: Mapping[str, Any]) -> str:
-    """What broke the contract, a line for each breach."""
+    """What broke the contract, a line for each breach; no detail can begin a line of its own."""
     lines = [
-        f"{b['kind']}: {b['detail']} (conformance explain {b['case_id']})"
+        f"{b['kind']}: {printable(b['detail'], 1000)} (conformance explain {b['case_id']})"
         for b in row.get("breaches", [])
     ]
     return "\n".join(lines) or f"grade {row.get('grade')}"
