@@ -42,6 +42,8 @@ class Outcome:
     interrupted : bool
     stopped : str
         Why the run was ended early, if it was.
+    incomplete : bool
+        Cells may be missing: that was asked for.
     """
 
     exit_code: int = CONFORMS
@@ -53,6 +55,7 @@ class Outcome:
     stale: tuple[str, ...] = ()
     interrupted: bool = False
     stopped: str = ""
+    incomplete: bool = False
 
     @property
     def partial(self) -> bool:
@@ -89,6 +92,7 @@ def outcome(
     harness_errors: Iterable[str] = (),
     interrupted: bool = False,
     stopped: str = "",
+    incomplete: bool = False,
 ) -> Outcome:
     """What all of it amounts to.
 
@@ -102,6 +106,8 @@ def outcome(
         Under which the witnesses of deviations met the contract or did not.
     shard : bool
         Whether other shards hold the rest of the plan.
+    incomplete : bool
+        Whether cells may be missing.
     """
     out = Outcome(
         measurements=list(rows),
@@ -111,6 +117,7 @@ def outcome(
         mutants=mutants(rows),
         interrupted=interrupted,
         stopped=stopped,
+        incomplete=incomplete,
     )
     if not out.partial and not shard:
         out.stale = deviations.stale(shown(rules, FORMATS, rows))
@@ -149,7 +156,7 @@ def exit_code(outcome: Outcome) -> int:
         *outcome.controls.get("failed", ()),
         *outcome.mutants.get("missed", ()),
     )
-    if broken or (outcome.partial and not outcome.stopped):
+    if broken or (outcome.partial and not outcome.stopped and not outcome.incomplete):
         return BROKEN
     failing = any(
         row["role"] == "subject" and row["verdict"] in FAILING for row in outcome.measurements

@@ -366,7 +366,7 @@ def test_an_edited_run_json_is_refused(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(record, "SCHEMA", record.SCHEMA + 1)
+        patch.setattr(record.lines, "SCHEMA", record.SCHEMA + 1)
         folder = write(tmp_path / "run", three())
     with pytest.raises(record.NewerSchema, match="update logit-conformance"):
         read_record(folder)

@@ -312,7 +312,7 @@ def test_pytest_on_the_package_gives_the_same_verdicts_in_a_hostile_folder(
 
 def test_a_passing_cell_of_a_documented_implementation_makes_nothing_stale(tmp_path: Path) -> None:
     """Witnesses of an entry that belong to other cells say nothing about this one."""
-    from conformance import bench, deviations, judge, plan
+    from conformance import bench, judge, plan
     from conformance.registry import load_builtin
 
     cell = plan.Cell.from_key("accuracy/jax.nn.softmax/vjp/x/float16/eager/cpu/default/gap_ladder")
@@ -320,9 +320,10 @@ def test_a_passing_cell_of_a_documented_implementation_makes_nothing_stale(tmp_p
     made = bench.Bench(chosen)
     entry = chosen.entry(cell)
     assert made.registry.covering(cell, entry)
-    ran = {case.case_id for case in made.cases(cell)}
-    shown = made._witnesses(cell, entry, "0.10.2", judge.Judgement(grade="A"), ran)
-    assert deviations.stale(shown) == ()
+    found = made._witnesses(cell, entry, "0.10.2", made.cases(cell))
+    assert found
+    assert not any(found.values())
+    assert bench._evidence(found, judge.Judgement(grade="A")) == {}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

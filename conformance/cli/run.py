@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from conformance.cli.ending import print_document, print_end
 from conformance.cli.options import (
     absolute_plugins,
     json_option,
@@ -146,9 +146,10 @@ def command(
         plan, outcome = _resumed(folder, plugins, verdicts, count, max_failures)
     code = 0 if exit_zero and outcome.exit_code == 1 else outcome.exit_code
     if as_json:
-        _print_document(plan, folder, outcome, code)
+        print_document(folder, outcome, code)
     else:
-        _print_end(plan, folder, outcome)
+        told = {"profile": plan.profile.name, "seed": plan.seed}
+        print_end(folder, outcome, told, whole=len(plan.whole) or None)
     return code
 
 
@@ -297,47 +298,3 @@ def _show_plan(plan: Plan, chosen: Sequence[Cell], workers: int, as_json: bool) 
     for (framework, mode), count in groups.items():
         click.echo(f"{framework:<12} {mode:<10} {count:>6} cells")
     click.echo(f"{'total':<23} {len(cells):>6} cells, about {max(1, round(seconds))} s")
-
-
-def _print_document(plan: Plan, folder: Path, outcome: Outcome, code: int) -> None:
-    print_json(
-        {
-            "schema": 1,
-            "run": str(folder),
-            "exit_code": code,
-            "partial": outcome.partial,
-            "counts": outcome.counts,
-            "coverage": {"planned": outcome.planned, "measured": len(outcome.measurements)},
-            "controls": outcome.controls,
-            "mutants": outcome.mutants,
-            "stale_deviations": list(outcome.stale),
-            "harness_errors": outcome.harness_errors,
-            "cells": outcome.measurements,
-        }
-    )
-
-
-def _print_end(plan: Plan, folder: Path, outcome: Outcome) -> None:
-    from rich.console import Console
-
-    from conformance.report.terminal import print_summary
-    from conformance.text import printable
-
-    console = Console()
-    print_summary(console, outcome.measurements, {"planned": outcome.planned})
-    for error in outcome.harness_errors[:5]:
-        click.echo(f"instrument: {printable(error, 1000)}", err=True)
-    for entry in outcome.stale:
-        click.echo(f"stale deviation: {entry}: its witnesses all met the contract", err=True)
-    if outcome.partial:
-        why = "interrupted" if outcome.interrupted else outcome.stopped or "ended early"
-        cells = f"{len(outcome.measurements)} of {outcome.planned} cells"
-        click.echo(f"partial record ({why}): {cells}", err=True)
-    where = shlex.quote(printable(folder, 1000))
-    if outcome.partial:
-        click.echo(f"to go on: conformance run --resume {where}", err=True)
-    if plan.whole:
-        shares = f"{outcome.planned} of {len(plan.whole)} cells"
-        click.echo(f"one shard: {shares}; `conformance merge` joins it with the others")
-    click.echo(f"record: {where}")
-    click.echo(f"report: conformance report {where} --out {where}/report")
