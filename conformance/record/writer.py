@@ -364,9 +364,7 @@ class RecordWriter:
             same = False
         if not same:
             self.close()
-            raise CannotContinue(
-                f"{shown(path)} was removed or replaced while it was being written"
-            )
+            raise CannotContinue(f"{shown(path)} was removed or replaced during the run")
         return stream
 
     def _open_stream(self) -> IO[bytes]:
