@@ -123,6 +123,7 @@ def _arguments(workers: int) -> list[str]:
         "-c", str(_SUITE / "pytest.ini"),
         "--rootdir", str(_SUITE),
         "-p", "no:cacheprovider",
+        "-p", "no:tmpdir",  # pytest-xdist would make folders with it, and a killed run leave them
         "-q",
     ]  # fmt: skip
     if workers > 1:
