@@ -6,14 +6,16 @@ capability, each cell from exactly one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance import policy
+from conformance import policy, shards
 from conformance.compatible import NotComparable, differences
 from conformance.outcome import Outcome, outcome
+from conformance.plan import SelectionError
 from conformance.record import SCHEMA, Record, RecordError, RecordWriter
+from conformance.shards import Shard
 from conformance.text import printable
 
 # Entries of run.json that are a shard's own.
@@ -119,10 +121,10 @@ def _check_together(records: Sequence[Record]) -> None:
             raise NotComparable(
                 f"{_name(record)} has schema {record.run['schema']}, this version merges {SCHEMA}"
             )
-        if _shard(record)["count"] != _shard(first)["count"]:
+        if _shard(record).count != _shard(first).count:
             raise NotComparable(
-                f"{_name(first)} is one of {_shard(first)['count']} shards, {_name(record)} one of "
-                f"{_shard(record)['count']}"
+                f"{_name(first)} is one of {_shard(first).count} shards, {_name(record)} one of "
+                f"{_shard(record).count}"
             )
         found = differences(first.run, record.run)
         if found:
@@ -130,18 +132,19 @@ def _check_together(records: Sequence[Record]) -> None:
 
 
 def _check_overlap(records: Sequence[Record]) -> None:
-    owner: dict[str, Record] = {}
-    for record in records:
+    owner: dict[str, int] = {}
+    for number, record in enumerate(records):
         for row in record.measurements:
-            other = owner.setdefault(row["key"], record)
-            if other is not record:
+            other = owner.setdefault(row["key"], number)
+            if other != number:
                 raise OverlappingShards(
-                    f"{printable(row['key'])} is both in {_name(other)} and in {_name(record)}"
+                    f"{printable(row['key'])} is both in {_name(records[other])} and in "
+                    f"{_name(record)}"
                 )
 
 
 def _check_whole(records: Sequence[Record]) -> None:
-    count = _shard(records[0])["count"]
+    count = _shard(records[0]).count
     there = {_index(record) for record in records}
     if missing := sorted(set(range(1, count + 1)) - there):
         texts = ", ".join(f"{k}/{count}" for k in missing[:10])
@@ -157,17 +160,16 @@ def _check_whole(records: Sequence[Record]) -> None:
         raise IncompleteShards(f"the plan has {_whole(records[0])} cells, the shards {found}")
 
 
-def _shard(record: Record) -> Mapping[str, int]:
-    shard = record.run.get("shard")
-    if not isinstance(shard, Mapping) or not all(
-        isinstance(shard.get(name), int) for name in ("index", "count")
-    ):
-        raise NotAShard(f"{_name(record)} is no shard of a run")
-    return shard
+def _shard(record: Record) -> Shard:
+    told = record.run.get("shard")
+    try:
+        return shards.parse(f"{told['index']}/{told['count']}")
+    except (KeyError, TypeError, SelectionError):
+        raise NotAShard(f"{_name(record)} is no shard of a run") from None
 
 
 def _index(record: Record) -> int:
-    return _shard(record)["index"]
+    return _shard(record).index
 
 
 def _whole(record: Record) -> int:
