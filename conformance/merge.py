@@ -161,7 +161,7 @@ def _check_whole(records: Sequence[Record]) -> None:
 
 
 def _shard(record: Record) -> Shard:
-    told = record.run.get("shard")
+    told: Any = record.run.get("shard")
     try:
         return shards.parse(f"{told['index']}/{told['count']}")
     except (KeyError, TypeError, SelectionError):

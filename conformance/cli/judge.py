@@ -57,7 +57,7 @@ def command(run: Path, policy_file: Path | None, as_json: bool) -> int:
     told = {
         "run": str(run),
         "policy": {"recorded": record.run.get("policy"), "applied": rules.row()},
-        "deviations_changed": record.run.get("rules") != deviations.digest(),
+        "deviations_changed": record.run.get("rules") not in (None, deviations.digest()),
         "judged": found.judged,
         "changed": [asdict(change) for change in found.changes],
         "kept": [{"key": key, "reason": why} for key, why in found.kept.items()],
