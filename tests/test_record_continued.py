@@ -372,7 +372,7 @@ def test_a_folder_that_goes_is_noticed_and_nobody_elses_is_touched(
         if what == "removed":
             for path in (tmp_path / "elsewhere").iterdir():
                 path.unlink()
-        with pytest.raises(record.CannotContinue, match="removed or replaced during the run"):
+        with pytest.raises(record.RecordGone, match="removed or replaced during the run"):
             writer.append(row("near_ties"))
         with pytest.raises(record.CannotWrite, match="closed"):
             writer.finish()

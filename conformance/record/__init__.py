@@ -45,6 +45,7 @@ from conformance.record.errors import (
     NotARecord,
     RecordError,
     RecordExists,
+    RecordGone,
     RecordLocked,
 )
 from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, PARQUET_FILE, RUN_FILE, SCHEMA
@@ -73,6 +74,7 @@ __all__ = [
     "Record",
     "RecordError",
     "RecordExists",
+    "RecordGone",
     "RecordLocked",
     "RecordWriter",
     "check_parquet",

@@ -30,6 +30,12 @@ class CannotContinue(CannotWrite):
     )
 
 
+class RecordGone(CannotContinue):
+    """The folder that is being written into is no longer there, or no longer the same."""
+
+    hint = "where it was moved to it can be resumed; where it was removed, run again"
+
+
 class RecordExists(RecordError):
     """The folder already holds a record."""
 

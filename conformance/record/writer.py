@@ -25,6 +25,7 @@ from conformance.record.errors import (
     DuplicateCell,
     RecordError,
     RecordExists,
+    RecordGone,
     RecordLocked,
 )
 from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, PARQUET_FILE, RUN_FILE
@@ -364,7 +365,7 @@ class RecordWriter:
             same = False
         if not same:
             self.close()
-            raise CannotContinue(f"{shown(path)} was removed or replaced during the run")
+            raise RecordGone(f"{shown(path)} was removed or replaced during the run")
         return stream
 
     def _open_stream(self) -> IO[bytes]:
