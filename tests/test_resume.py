@@ -94,6 +94,20 @@ def test_a_dry_run_shows_what_is_missing(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_run_that_was_killed_before_its_footer_only_needs_its_end(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = cut(whole[0], tmp_path / "run", len(whole[1]["cells"]))
+    assert read_record(folder).partial
+    assert call(["run", "--resume", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["cells"] == whole[1]["cells"]
+    found = read_record(folder)
+    facts = ("exit_code", "controls", "mutants", "stale", "harness_errors", "interrupted")
+    assert {k: found.run[k] for k in facts} == {k: read_record(whole[0]).run[k] for k in facts}
+    assert not found.partial
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
