@@ -9,20 +9,22 @@ underflow policy of every implementation that it met.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from conformance import deviations, judge
+from conformance import policy as policies
 from conformance.answers import Answers, Question
 from conformance.executor import Caller, Executor
 from conformance.frameworks import get_framework
 from conformance.judge import Breach, Judgement
 from conformance.plan import Cell, Plan, must_catch
+from conformance.policy import Policy
 from conformance.registry import BUILTIN_MODULES, Implementation
 from conformance.rows import call_rows
+from conformance.ruling import ruled
 from conformance.trial import Trial, batches, request
 from reference import bounds, cases, formats, metrics, oracle
 from reference.cases import Case
@@ -33,22 +35,6 @@ DEATHS = 12
 """Children that a cell may cost (see `rows.RESTARTS`). An implementation of which nothing came
 back from one cell is asked only once in the next."""
 _NO_POLICY = Underflow("none", 0.0, float("inf"))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the bench found out about a cell.
-
-    Attributes
-    ----------
-    row : dict
-        The measurement, as a record holds it.
-    witnesses : dict of str to dict of str to bool
-        Deviation entry to witnessing case to whether it met the contract here.
-    """
-
-    row: dict[str, Any]
-    witnesses: dict[str, dict[str, bool]]
 
 
 class Bench:
@@ -64,6 +50,8 @@ class Bench:
     memory_limit : int, optional
         Resident bytes for one child.
     registry : deviations.Registry, optional
+    rules : Policy, optional
+        What the judge goes by; default: that of this version.
     """
 
     def __init__(
@@ -74,10 +62,12 @@ class Bench:
         deadline: float | None = None,
         memory_limit: int | None = None,
         registry: deviations.Registry | None = None,
+        rules: Policy | None = None,
         executor: Callable[[str, str, tuple[str, ...]], Caller] | None = None,
     ) -> None:
         self.plan = plan
         self.registry = deviations.load() if registry is None else registry
+        self.rules = policies.load() if rules is None else rules
         options: dict[str, Any] = {}
         if deadline is not None:
             options["deadline"] = deadline
@@ -101,8 +91,14 @@ class Bench:
 
     # ------------------------------------------------------------ one cell
 
-    def measure(self, cell: Cell) -> Measured:
-        """Measure and judge a cell; whatever the implementation does becomes its verdict."""
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """Measure and judge a cell; whatever the implementation does becomes its verdict.
+
+        Returns
+        -------
+        dict
+            The measurement, as a record holds it.
+        """
         entry = self.plan.entry(cell)
         version = self.version(entry.framework)
         row: dict[str, Any] = {**_identity(cell, entry), "framework_version": version}
@@ -110,18 +106,26 @@ class Bench:
         absent += list(entry.missing_requirements())
         if absent:
             row |= {"verdict": "not installed", "message": f"{', '.join(absent)}: not installed"}
-            return Measured(row, {})
+            return row
         reason = get_framework(entry.framework).unsupported_reason(
             entry, cell.derivative, cell.argument, cell.dtype, cell.mode
         )
         if reason is not None:
-            return Measured(row | {"verdict": "unsupported", "message": reason}, {})
+            return row | {"verdict": "unsupported", "message": reason}
 
         before = self._answers.seconds
         rows = self.cases(cell)
         policy = self.policy(cell) if entry.role != "control" else _NO_POLICY
         trial = self._run(cell, rows, policy)
-        judgement = judge.judge(formats.get(cell.dtype), trial.answered, policy, role=entry.role)
+        witnesses = self._witnesses(cell, entry, version, rows)
+        judgement = judge.judge(
+            formats.get(cell.dtype),
+            trial.answered,
+            policy,
+            role=entry.role,
+            witnesses={case_id for of in witnesses.values() for case_id in of},
+            rules=self.rules,
+        )
         judgement.breaches += trial.breaches
         if trial.reused is not None and judgement.breaches:
             judgement.breaches.append(_reused(trial.reused))
@@ -135,56 +139,17 @@ class Bench:
             "flags": sorted({*judgement.flags, *trial.flags}),
         }
         if trial.unsupported is not None and not trial.answered:
-            return Measured(row | {"verdict": "unsupported", "message": trial.unsupported}, {})
-        ran = {c.case_id for c in rows}
-        return self._ruled(cell, entry, version, judgement, row, ran)
-
-    def _ruled(
-        self,
-        cell: Cell,
-        entry: Implementation,
-        version: str | None,
-        judgement: Judgement,
-        row: dict[str, Any],
-        ran: set[str],
-    ) -> Measured:
-        """Grade and verdict, with the registry of deviations asked for failing subjects."""
-        grade = judgement.grade
-        if judgement.breaches and grade in judge.PASSING:
-            grade = "F"
-        row |= {
-            "grade": grade,
-            "verdict": judgement.verdict,
-            "breaches": [b.row() for b in judgement.breaches],
-            "message": judgement.breaches[0].detail if judgement.breaches else "",
-        }
-        if entry.role != "subject":
-            return Measured(row, {})
-        if row["verdict"] != "pass":
-            ruling = self.registry.rule(cell, entry, version, judgement.breaches)
-            if ruling.id is not None:
-                row |= {"verdict": "deviation", "deviation": ruling.id}
-            elif ruling.worse:
-                row["message"] = (
-                    f"worse than documented in {', '.join(ruling.worse)}: {row['message']}"
-                )
-        return Measured(row, self._witnesses(cell, entry, version, judgement, ran))
+            return row | {"verdict": "unsupported", "message": trial.unsupported}
+        row["witnesses"] = _evidence(witnesses, judgement)
+        return row | ruled(self.rules, self.registry, cell, entry, version, judgement)
 
     def _witnesses(
-        self,
-        cell: Cell,
-        entry: Implementation,
-        version: str | None,
-        judgement: Judgement,
-        ran: set[str],
-    ) -> dict[str, dict[str, bool]]:
-        """Which witnesses of applicable entries, of those that ran here, met the contract."""
-        premature = {b.case_id for b in judgement.breaches if b.kind == "premature"}
-        failing = judgement.failing_cases | premature
-        if any(b.kind in ("crash", "timeout", "error") for b in judgement.breaches):
-            failing |= {b.case_id for b in judgement.breaches}
+        self, cell: Cell, entry: Implementation, version: str | None, rows: Sequence[Case]
+    ) -> dict[str, tuple[str, ...]]:
+        """Of the entries that apply to a cell, the witnesses that run in it."""
+        ran = {c.case_id for c in rows}
         return {
-            d.id: {f"{w} @ {cell.key}": w not in failing for w in d.witnesses if w in ran}
+            d.id: tuple(w for w in d.witnesses if w in ran)
             for d in self.registry.covering(cell, entry)
             if d.accepts_version(version)
         }
@@ -231,7 +196,12 @@ class Bench:
     def _measure_policy(self, cell: Cell) -> Underflow:
         op = self.plan.entry(cell).op
         ladder = list(_generated(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, 0, 1 << 20))
-        answered = self._run(cell, ladder, _NO_POLICY).answered
+        trial = self._run(cell, ladder, _NO_POLICY)
+        if trial.accidents:
+            # The policy holds for every cell that follows: a child that was killed from outside
+            # must not decide it.
+            trial = self._run(cell, ladder, _NO_POLICY)
+        answered = trial.answered
         if not answered:
             return _NO_POLICY
         question = _question(cell, op)
@@ -327,6 +297,24 @@ def _question(cell: Cell, op: str) -> Question:
     return Question(op, cell.derivative, cell.argument, formats.get(cell.dtype))
 
 
+def _evidence(
+    witnesses: Mapping[str, Sequence[str]], judgement: Judgement
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What each witness gave; one that did not come back, or came back too small, is broken."""
+    bad = {
+        b.case_id for b in judgement.breaches
+        if b.kind in ("premature", "crash", "timeout", "error")
+    }  # fmt: skip
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for entry, case_ids in witnesses.items():
+        for case_id in case_ids:
+            evidence = judgement.evidence.get(case_id, {"broken": 1})
+            if case_id in bad:
+                evidence = {**evidence, "broken": evidence["broken"] + 1}
+            found.setdefault(entry, {})[case_id] = evidence
+    return found
+
+
 def _premature(policy: Underflow, rows: Sequence[Case]) -> Breach:
     return Breach(
         "premature",
@@ -359,9 +347,5 @@ def _identity(cell: Cell, entry: Implementation) -> dict[str, Any]:
         "device": cell.device,
         "context": cell.context,
         "family": cell.family,
+        "must_catch": cell == must_catch(entry) if entry.role == "mutant" else None,
     }
-
-
-def caught(entry: Implementation, row: Mapping[str, Any]) -> bool:
-    """Was this mutant caught in the cell that must catch it?"""
-    return bool(row["key"] == must_catch(entry).key and row["verdict"] == "fail")

@@ -31,7 +31,8 @@ VERDICTS = (
 GRADES = ("A+", "A", "B", "C", "F")
 
 # The columns of a measurement: what a value may be, besides null where the name is not in
-# REQUIRED. "constants" are numbers by name; "worst" is numbers by name and one decimal string.
+# REQUIRED. "constants" are numbers by name; "worst" is numbers by name and one decimal string;
+# "witnesses" is what each witness of a documented deviation gave here, see `conformance.judge`.
 COLUMNS: dict[str, str] = {
     "key": "text",
     "concern": "text",
@@ -56,6 +57,7 @@ COLUMNS: dict[str, str] = {
     "p99_ulp": "number",
     "mean_ulp": "number",
     "correctly_rounded": "number",
+    "normwise": "number",
     "ratio_weak": "number",
     "ratio_pairwise": "number",
     "ratio_strong": "number",
@@ -71,6 +73,8 @@ COLUMNS: dict[str, str] = {
     "flags": "texts",
     "breaches": "breaches",
     "deviation": "text",
+    "witnesses": "witnesses",
+    "must_catch": "flag",
     "worst_case": "text",
     "worst_index": "count",
     "worst": "worst",
@@ -102,6 +106,7 @@ _LISTS = frozenset({"texts", "breaches"})
 _WORST_TEXTS = frozenset({"exact"})
 # In a breach these are numbers, the other entries texts.
 _BREACH_NUMBERS = frozenset({"figure"})
+_LARGEST_COUNT = 2**63 - 1  # what tables hold
 
 _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
@@ -140,12 +145,20 @@ def _number(value: object) -> float | int:
         return _WORDS[value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("a number is expected")
+    if isinstance(value, int) and abs(value) > _LARGEST_COUNT:
+        raise ValueError("a number is expected, and not one of so many digits")
     return value
 
 
 def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("a whole number is expected")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_COUNT:
+        raise ValueError("a whole number from 0 is expected")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false is expected")
     return value
 
 
@@ -190,11 +203,18 @@ def _breaches(value: object) -> list[dict[str, Any]]:
         raise ValueError("a list of breaches is expected")
     return [
         {
-            name: _number(v) if name in _BREACH_NUMBERS and v is not None else v
+            name: None if v is None else _number(v) if name in _BREACH_NUMBERS else _text(v)
             for name, v in b.items()
         }
         for b in value
     ]
+
+
+def _witnesses(value: object) -> dict[str, dict[str, dict[str, Any]]]:
+    """Deviation to case to the figures of that case."""
+    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+        raise ValueError("figures by deviation and case are expected")
+    return {entry: {case: _numbers(v) for case, v in of.items()} for entry, of in value.items()}
 
 
 _KINDS: dict[str, Callable[[object], Any]] = {
@@ -202,12 +222,14 @@ _KINDS: dict[str, Callable[[object], Any]] = {
     "texts": _texts,
     "number": _number,
     "count": _count,
+    "flag": _flag,
     "role": _one_of(ROLES),
     "verdict": _one_of(VERDICTS),
     "grade": _one_of(GRADES),
     "constants": _numbers,
     "worst": _worst,
     "breaches": _breaches,
+    "witnesses": _witnesses,
 }
 
 
@@ -246,7 +268,8 @@ def schema() -> dict[str, Any]:
         "text": text,
         "texts": {"type": "array", "items": text},
         "number": number,
-        "count": {"type": "integer"},
+        "count": {"type": "integer", "minimum": 0, "maximum": _LARGEST_COUNT},
+        "flag": {"type": "boolean"},
         "role": {"enum": list(ROLES)},
         "verdict": {"enum": list(VERDICTS)},
         "grade": {"enum": list(GRADES)},
@@ -261,6 +284,17 @@ def schema() -> dict[str, Any]:
             "items": {
                 "type": "object",
                 "properties": {name: _or_null(number) for name in sorted(_BREACH_NUMBERS)},
+                "additionalProperties": _or_null(text),
+            },
+        },
+        "witnesses": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": _or_null(number),
+                },
             },
         },
     }

@@ -9,19 +9,19 @@ entry whose witnesses all met the contract is *stale* and fails the run.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from conformance.judge import Breach
 from conformance.plan import Cell
-from conformance.registry import Implementation
 
 REASONS = ("upstream-bug", "wont-fix", "ambiguous-contract", "platform")
 _MATCH = ("op", "framework", "implementation", "derivative", "argument", "dtype", "mode", "context",
@@ -32,6 +32,19 @@ _FIELDS = {"id", "match", "versions", "allows", "witnesses", "reason", "summary"
 
 class DeviationError(ValueError):
     """The registry cannot be right: a malformed entry, or one that matches no cell."""
+
+
+class Judged(Protocol):
+    """What the registry must know of an implementation; a record's row says as much."""
+
+    @property
+    def op(self) -> str: ...  # noqa: D102 -- an implementation's attributes
+    @property
+    def framework(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def role(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Deviation:
     since: str
     review_by: str
 
-    def covers(self, cell: Cell, entry: Implementation) -> bool:
+    def covers(self, cell: Cell, entry: Judged) -> bool:
         """Is it about this cell (whatever the version)?"""
         parts = {
             "op": entry.op,
@@ -117,12 +130,12 @@ class Registry:
 
     entries: tuple[Deviation, ...]
 
-    def covering(self, cell: Cell, entry: Implementation) -> tuple[Deviation, ...]:
+    def covering(self, cell: Cell, entry: Judged) -> tuple[Deviation, ...]:
         """Entries about a cell, whatever the version."""
         return tuple(d for d in self.entries if d.covers(cell, entry))
 
     def rule(
-        self, cell: Cell, entry: Implementation, version: str | None, breaches: Sequence[Breach]
+        self, cell: Cell, entry: Judged, version: str | None, breaches: Sequence[Breach]
     ) -> Ruling:
         """Excuse all breaches of a cell, or none."""
         applicable = [d for d in self.covering(cell, entry) if d.accepts_version(version)]
@@ -138,7 +151,7 @@ class Registry:
             return Ruling(None, tuple(dict.fromkeys(worse)))
         return Ruling("+".join(dict.fromkeys(used)))
 
-    def witnesses(self, cell: Cell, entry: Implementation) -> tuple[str, ...]:
+    def witnesses(self, cell: Cell, entry: Judged) -> tuple[str, ...]:
         """Case ids that have to run in a cell."""
         ids = (
             w
@@ -166,8 +179,16 @@ def stale(shown: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:
 @cache
 def load() -> Registry:
     """The registry that comes with this package."""
-    text = (files("conformance") / "deviations.toml").read_text(encoding="utf-8")
-    return parse(text)
+    return parse(_text())
+
+
+def digest() -> str:
+    """SHA-256 of the registry that comes with this package."""
+    return hashlib.sha256(_text().encode("utf-8")).hexdigest()
+
+
+def _text() -> str:
+    return (files("conformance") / "deviations.toml").read_text(encoding="utf-8")
 
 
 def parse(text: str) -> Registry:

@@ -69,6 +69,7 @@ def cpu() -> dict[str, Any]:
             continue
         first.setdefault(name.strip(), value.strip())
     return {
+        "vendor": first.get("vendor_id", first.get("CPU implementer", "")),
         "model": first.get("model name") or platform.processor() or platform.machine(),
         "flags": sorted(first.get("flags", first.get("Features", "")).split()),
         "logical": os.cpu_count(),
@@ -90,6 +91,7 @@ def environment(
     policy_version: str | int,
     frameworks: Mapping[str, Mapping[str, str] | str | None],
     threads: Mapping[str, int] | None = None,
+    libraries: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Return the environment entry of a run.json.
 
@@ -102,6 +104,8 @@ def environment(
         torch and the capability that it dispatches to); None for one that is not installed.
     threads
         Threads per library that the executors were told to use; one each in context `default`.
+    libraries
+        Versions of what else computes, by distribution.
     """
     return {
         "tool_version": __version__,
@@ -118,4 +122,5 @@ def environment(
             name: dict(found) if isinstance(found, Mapping) else found
             for name, found in frameworks.items()
         },
+        "libraries": dict(libraries or {}),
     }

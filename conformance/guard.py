@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from conformance import processes
 
-__all__ = ["MARK", "fork_guarded", "remove_folder"]
+__all__ = ["MARK", "die_with", "fork_guarded", "remove_folder"]
 
 MARK = "CONFORMANCE_EXECUTOR"
 """The environment variable that names an executor's child; what it starts inherits it."""
@@ -129,6 +129,20 @@ class _Guard:
             _die_by(ended.si_status)
         finally:
             os._exit(1)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, also while the GIL is held (Linux).
+
+    Parameters
+    ----------
+    parent : int
+        Its process id; where it is gone already, this process ends at once.
+    """
+    if sys.platform.startswith("linux"):
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before that took effect
+        os._exit(0)
 
 
 def _die_by(number: int) -> None:

@@ -1,28 +1,24 @@
-"""The judge: metrics to grade and verdict, under a versioned policy. Pure functions.
+"""The judge: metrics to figures, and figures to grade and breaches. Pure functions.
 
-==  ==========================================================================
-A+  every error below 1 ULP
-A   within the strong bound
-B   within the weak bound, and the digits of C
-C   normwise at least half of the format's digits
-F   less, a NaN or infinity that is not the contract's, or any other breach
-==  ==========================================================================
+Figures are measurements: the same under every policy. Grade, verdict and the breach of accuracy
+follow from figures under a `conformance.policy.Policy`, also from those of an old record.
 
-A cell passes with B or better and without a breach. A breach has a kind; those of special values
-name the class of the row too (``nan@one_plus_inf``), so that a documented deviation can be exactly
-as wide as what it documents.
+A breach has a kind; those of special values name the class of the row too
+(``nan@one_plus_inf``), so that a documented deviation can be exactly as wide as what it documents.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conformance import policy
+from conformance.policy import Policy
 from reference import metrics
 from reference.bounds import Bounds, constants
 from reference.cases import Case
@@ -30,13 +26,9 @@ from reference.formats import F64, Format
 from reference.metrics import Errors, Underflow
 from reference.oracle import References
 
-POLICY_VERSION = 1
-"""Raised whenever a rule below changes what a figure, grade or verdict comes out as."""
-
-THRESHOLD = 1.01
-"""Test ratio up to which a result is within its bound."""
-
-PASSING = ("A+", "A", "B")
+BEYOND = 1.01
+"""Test ratio above which figures count a sign as wrong, a zero as lost and an infinity near the
+overflow threshold as one. Part of what these figures mean, and not of the policy."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +89,14 @@ class Judgement:
     grade: str | None = None
     breaches: list[Breach] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
-    failing_cases: set[str] = field(default_factory=set)
+    evidence: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of the cases that were asked for: ``ratio`` and ``normwise``, and under ``broken`` how many
+    elements are NaN or infinite where they must not be."""
 
     @property
     def verdict(self) -> str:
-        """crash, timeout and error win over fail; without a breach it is a pass."""
-        kinds = {b.kind for b in self.breaches}
-        for kind in ("crash", "timeout", "error"):
-            if kind in kinds:
-                return kind
-        return "fail" if self.breaches or self.grade not in (*PASSING, None) else "pass"
+        """Under the policy of this version."""
+        return policy.load().verdict(self.grade, (b.kind for b in self.breaches))
 
 
 def row_class(x: F64) -> str:
@@ -123,7 +113,13 @@ def row_class(x: F64) -> str:
 
 
 def judge(
-    fmt: Format, answered: Sequence[Answered], policy: Underflow, *, role: str = "subject"
+    fmt: Format,
+    answered: Sequence[Answered],
+    underflow: Underflow,
+    *,
+    role: str = "subject",
+    witnesses: Collection[str] = (),
+    rules: Policy | None = None,
 ) -> Judgement:
     """Judge the answers of one cell.
 
@@ -132,22 +128,29 @@ def judge(
     fmt : Format
     answered : sequence of Answered
         By row length.
-    policy : Underflow
+    underflow : Underflow
         The implementation's measured underflow policy.
     role : str
         A control must be bit-equal to the correctly rounded reference on every element.
+    witnesses : collection of str
+        Case ids whose own figures are wanted as evidence.
+    rules : Policy, optional
+        Default: that of this version.
     """
     out = Judgement()
-    parts = [_Part(fmt, rows, policy) for rows in answered]
+    parts = [_Part(rows, underflow) for rows in answered]
     if not parts:
         return out
-    out.figures = _figures(fmt, parts, policy)
-    out.grade = _grade(fmt, parts)
+    rules = policy.load() if rules is None else rules
+    out.figures = _figures(fmt, parts, underflow)
+    out.grade = rules.grade(fmt, out.figures)
     for part in parts:
-        out.failing_cases |= part.failing_cases(fmt)
-    out.breaches += _special_breaches(parts) + _accuracy_breach(fmt, parts)
-    if policy.flushes and out.figures["flushed"]:
-        out.flags.append(policy.policy)
+        out.evidence |= part.evidence(witnesses)
+    out.breaches += _special_breaches(parts)
+    if rules.inaccurate(fmt, out.figures):
+        out.breaches.append(_accuracy_breach(fmt, rules, out.figures, parts))
+    if underflow.flushes and out.figures["flushed"]:
+        out.flags.append(underflow.policy)
     if any(part.answers_undefined() for part in parts):
         out.flags.append("answers_undefined")
     if role == "control":
@@ -165,18 +168,18 @@ def judge(
 class _Part:
     """One length of a cell, measured."""
 
-    def __init__(self, fmt: Format, rows: Answered, policy: Underflow) -> None:
+    def __init__(self, rows: Answered, underflow: Underflow) -> None:
         self.rows = rows
         refs, bounds, result = rows.references, rows.bounds, rows.result
         self.errors: Errors = metrics.errors(result, refs)
-        self.explained = metrics.explained(result, refs, bounds, policy)
+        self.explained = metrics.explained(result, refs, bounds, underflow)
         self.ulp = np.where(self.explained, 0.0, self.errors.ulp)
         self.weak = self._ratio(bounds.weak)
         self.pairwise = self._ratio(bounds.pairwise)
         self.strong = self._ratio(bounds.strong)
         # An infinity for a result near the overflow threshold is an error of a few ulps.
         specials = ~(refs.finite | refs.undefined | refs.nan)
-        self.infinite = self.errors.infinite & (specials | (self.weak > THRESHOLD))
+        self.infinite = self.errors.infinite & (specials | (self.weak > BEYOND))
         infinite_wrong_sign = specials & np.isinf(result) & (self.errors.ulp > 0)
         self.infinite = self.infinite | infinite_wrong_sign
         self.finite = refs.finite & ~self.errors.nan & ~self.infinite
@@ -193,49 +196,37 @@ class _Part:
         row, index = np.unravel_index(int(np.argmax(masked)), masked.shape)
         return float(masked[row, index]), int(row), int(index)
 
-    def failing_cases(self, fmt: Format) -> set[str]:
-        """Cases that alone would keep the cell from passing."""
-        bad = (self.errors.nan | self.infinite | (self.finite & (self.weak > THRESHOLD))).any(
-            axis=1
-        )
-        bad = bad | (self.normwise > half_digits(fmt))
-        return {self.rows.cases[int(r)].case_id for r in np.flatnonzero(bad)}
+    def evidence(self, case_ids: Collection[str]) -> dict[str, dict[str, float]]:
+        """The figures of single cases."""
+        wrong = self.errors.nan | self.infinite
+        weak = np.where(self.finite, self.weak, 0.0)
+        return {
+            case.case_id: {
+                "ratio": float(weak[row].max(initial=0.0)),
+                "normwise": float(self.normwise[row]),
+                "broken": int(wrong[row].sum()),
+            }
+            for row, case in enumerate(self.rows.cases)
+            if case.case_id in case_ids
+        }
 
     def answers_undefined(self) -> bool:
         """Did it give a number where the contract leaves the answer open?"""
         return bool((self.rows.references.undefined & ~np.isnan(self.rows.result)).any())
 
 
-def half_digits(fmt: Format) -> float:
-    """Normwise error up to which half of the format's digits are right."""
-    return float(2.0 ** (-fmt.precision / 2))
-
-
-def _grade(fmt: Format, parts: Sequence[_Part]) -> str:
-    if any(p.errors.nan.any() or p.infinite.any() for p in parts):
-        return "F"
-    if max(p.normwise.max(initial=0.0) for p in parts) > half_digits(fmt):
-        return "F"
-    if max(p.worst(p.ulp)[0] for p in parts) < 1.0:
-        return "A+"
-    if max(p.worst(p.weak)[0] for p in parts) > THRESHOLD:
-        return "C"
-    return "A" if max(p.worst(p.strong)[0] for p in parts) <= THRESHOLD else "B"
-
-
-def _accuracy_breach(fmt: Format, parts: Sequence[_Part]) -> list[Breach]:
-    """Beyond the weak bound, or fewer than half of the digits."""
+def _accuracy_breach(
+    fmt: Format, rules: Policy, figures: Mapping[str, Any], parts: Sequence[_Part]
+) -> Breach:
+    """Where the finite results are furthest beyond the bound."""
     ratio, row, index, part = _argworst(parts, "weak")
-    normwise = max(float(p.normwise.max(initial=0.0)) for p in parts)
-    if ratio <= THRESHOLD and normwise <= half_digits(fmt):
-        return []
     case = part.rows.cases[row]
     detail = (
         f"element {index}: {_number(part.rows.result[row, index])} is "
         f"{part.ulp[row, index]:.3g} ULP from the exact value, {ratio:.3g} times the bound; "
-        f"normwise error {normwise:.2g}"
+        f"normwise error {figures['normwise']:.2g}"
     )
-    return [Breach("accuracy", case.case_id, detail, max(ratio, normwise / half_digits(fmt)))]
+    return Breach("accuracy", case.case_id, detail, rules.size(fmt, figures))
 
 
 def _special_breaches(parts: Sequence[_Part]) -> list[Breach]:
@@ -271,11 +262,11 @@ def _number(value: Any) -> str:
 # ---------------------------------------------------------------- figures
 
 
-def _figures(fmt: Format, parts: Sequence[_Part], policy: Underflow) -> dict[str, Any]:
+def _figures(fmt: Format, parts: Sequence[_Part], underflow: Underflow) -> dict[str, Any]:
     ulp = np.concatenate([p.ulp[p.finite] for p in parts])
     correct = sum(int(p.errors.correct.sum()) for p in parts)
     elements = sum(p.errors.ulp.size for p in parts)
-    beyond = [p.finite & (p.weak > THRESHOLD) for p in parts]
+    beyond = [p.finite & (p.weak > BEYOND) for p in parts]
     used = constants(fmt)["weak"]
     figures = {
         "cases": sum(len(p.rows.cases) for p in parts),
@@ -284,6 +275,7 @@ def _figures(fmt: Format, parts: Sequence[_Part], policy: Underflow) -> dict[str
         "p99_ulp": float(np.quantile(ulp, 0.99, method="higher")) if ulp.size else 0.0,
         "mean_ulp": float(np.mean(ulp.astype(np.longdouble))) if ulp.size else 0.0,
         "correctly_rounded": correct / elements if elements else 1.0,
+        "normwise": max(float(p.normwise.max(initial=0.0)) for p in parts),
         "ratio_weak": max(0.0, _argworst(parts, "weak")[0]),
         "ratio_pairwise": max(0.0, _argworst(parts, "pairwise")[0]),
         "ratio_strong": max(0.0, _argworst(parts, "strong")[0]),
@@ -296,8 +288,8 @@ def _figures(fmt: Format, parts: Sequence[_Part], policy: Underflow) -> dict[str
         "zero_sign_mismatches": sum(int(p.errors.zero_sign.sum()) for p in parts),
         "flushed": sum(int(p.explained.sum()) for p in parts),
         "lost": sum(int((p.errors.lost & b).sum()) for p, b in zip(parts, beyond, strict=True)),
-        "underflow_policy": policy.policy,
-        "last_nonzero": policy.last_nonzero if np.isfinite(policy.last_nonzero) else None,
+        "underflow_policy": underflow.policy,
+        "last_nonzero": underflow.last_nonzero if np.isfinite(underflow.last_nonzero) else None,
     }
     return figures | worst_element(parts)
 

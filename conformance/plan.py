@@ -313,13 +313,27 @@ def _union(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a run, framework first, and what they were chosen by."""
+    """The cells of a run, framework first, and what they were chosen by.
+
+    Attributes
+    ----------
+    cells : tuple of Cell
+        What the run measures.
+    whole : tuple of Cell
+        Of a shard: the cells of all shards; otherwise empty.
+    """
 
     profile: Profile
     seed: int
     selection: Selection
     registry: Mapping[str, Implementation] = field(repr=False)
     cells: tuple[Cell, ...] = field(repr=False)
+    whole: tuple[Cell, ...] = field(default=(), repr=False)
+
+    @property
+    def every(self) -> tuple[Cell, ...]:
+        """The cells of the plan, those of other shards among them."""
+        return self.whole or self.cells
 
     def entry(self, cell: Cell) -> Implementation:
         """The implementation of a cell."""

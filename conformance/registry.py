@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -54,6 +54,7 @@ __all__ = [
     "isolated_registry",
     "load_builtin",
     "load_plugin",
+    "plugin_digests",
     "registered",
 ]
 
@@ -238,6 +239,30 @@ def entry_point_plugins() -> tuple[str, ...]:
         return ()
     found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
     return tuple(sorted({point.module for point in found}))
+
+
+def plugin_digests(plugins: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the source of each loaded plug-in, by its name without folders.
+
+    Of a package every ``.py`` file in it counts; what a plug-in imports from elsewhere does not.
+    """
+    found: dict[str, str] = {}
+    for plugin in plugins:
+        if plugin.endswith(".py"):
+            sources, name = [Path(plugin)], Path(plugin).name
+        else:
+            module, name = sys.modules[plugin], plugin
+            sources = [Path(module.__file__)] if module.__file__ else []
+            for folder in getattr(module, "__path__", ()):
+                sources += sorted(Path(folder).rglob("*.py"))
+        content = hashlib.sha256()
+        for source in sources:
+            content.update(hashlib.sha256(source.read_bytes()).digest())
+        key = name
+        while key in found:
+            key += "'"
+        found[key] = content.hexdigest()
+    return found
 
 
 @contextlib.contextmanager

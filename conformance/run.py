@@ -11,77 +11,28 @@ import contextlib
 import io
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 import conformance.suite
-from conformance import deviations
-from conformance.bench import caught
+from conformance import policy
 from conformance.columns import decoded
-from conformance.environment import environment
-from conformance.frameworks import get_framework
-from conformance.judge import POLICY_VERSION
-from conformance.plan import Plan
+from conformance.header import header
+from conformance.outcome import FAILING, Outcome, outcome
+from conformance.plan import Cell, Plan
 from conformance.record import CannotWrite, RecordWriter
-from conformance.registry import FRAMEWORKS
+from conformance.resume import rest
 from conformance.settings import VARIABLE, Settings
-from conformance.suite.verdicts import MEASUREMENT, WITNESSES
+from conformance.suite.verdicts import MEASUREMENT
 
 _SUITE = Path(conformance.suite.__file__).parent
 _NEUTRAL = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
-CONFORMS, FAILS, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes."""
-
-
-@dataclass
-class Outcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    exit_code : int
-    measurements : list of dict
-    planned : int
-    harness_errors : list of str
-        What broke in the instrument itself, not in an implementation.
-    controls, mutants : dict
-        ``total`` and the names of what ``failed`` or was ``missed``.
-    stale : tuple of str
-        Deviations whose witnesses all met the contract.
-    interrupted : bool
-    stopped : str
-        Why the run was ended early, if it was.
-    """
-
-    exit_code: int = CONFORMS
-    measurements: list[dict[str, Any]] = field(default_factory=list)
-    planned: int = 0
-    harness_errors: list[str] = field(default_factory=list)
-    controls: dict[str, Any] = field(default_factory=dict)
-    mutants: dict[str, Any] = field(default_factory=dict)
-    stale: tuple[str, ...] = ()
-    interrupted: bool = False
-    stopped: str = ""
-
-    @property
-    def partial(self) -> bool:
-        """Cells of the plan are missing."""
-        return len(self.measurements) < self.planned
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Cells per verdict."""
-        found = Counter(row["verdict"] for row in self.measurements)
-        missing = self.planned - len(self.measurements)
-        if missing > 0:
-            found["not run"] += missing
-        return dict(sorted(found.items()))
+Progress = Callable[[dict[str, Any], int], None]
+"""Called with every measurement and the number of cells that this run measures."""
 
 
 def run(
@@ -91,7 +42,7 @@ def run(
     *,
     workers: int = 2,
     max_failures: int | None = None,
-    progress: Callable[[dict[str, Any]], None] | None = None,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Run a plan and write its record into ``folder``.
 
@@ -104,66 +55,66 @@ def run(
     max_failures : int, optional
         Stop after this many failing subject cells.
     progress : callable, optional
-        Called with every measurement.
+        Called with every measurement and the number of cells that will be measured.
 
     Raises
     ------
     conformance.record.RecordError
         If the record cannot be begun or written.
     """
-    header = {
-        "profile": settings.profile,
-        "seed": settings.seed,
-        "selection": {k: v for k, v in asdict(settings.selection).items() if v},
-        "settings": json.loads(settings.to_json()),
-        "environment": environment(POLICY_VERSION, _versions(), {"each framework": 1}),
-        "coverage": {"planned": len(plan.cells), "left_out": _left_out(plan)},
-        "deviations": _documented(),
-    }
-    with RecordWriter(folder, header) as writer:
-        plugin = _Recorder(plan, writer, max_failures, progress)
-        with _surroundings(settings):
-            plugin.code = int(pytest.main(_arguments(workers), plugins=[plugin]))
-        outcome = plugin.outcome()
-        facts = {
-            "controls": outcome.controls,
-            "mutants": outcome.mutants,
-            "stale": outcome.stale,
-            "harness_errors": outcome.harness_errors,
-            "interrupted": outcome.interrupted,
-            "exit_code": outcome.exit_code,
-        }
-        if outcome.partial:
-            writer.update(**facts)
-        else:
-            writer.finish(**facts)
-    return outcome
+    with RecordWriter(folder, header(settings, plan)) as writer:
+        recorder = _Recorder(plan, plan.cells, writer, max_failures, progress)
+        return _measure(settings, recorder, workers)
 
 
-def _versions() -> dict[str, str | None]:
-    return {name: get_framework(name).installed_version() for name in FRAMEWORKS}
+def resume(
+    folder: Path,
+    *,
+    plugins: Sequence[str] = (),
+    retry: Collection[str] = (),
+    workers: int = 2,
+    max_failures: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Plan, Outcome]:
+    """Measure what is missing in a record, and end it as an uninterrupted run would have.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a record that `run` began.
+    plugins : sequence of str
+        Those that the run was begun with; a record does not decide which code is loaded.
+    retry : collection of str
+        Verdicts; rows with one of them are measured again, and the new row supersedes the old.
+    workers, max_failures, progress
+        As in `run`.
+
+    Raises
+    ------
+    conformance.record.RecordError
+        If the record is damaged, locked or finished, or was begun under other circumstances.
+    """
+    with RecordWriter.reopen(folder) as writer:
+        left = rest(writer.found, plugins=plugins, retry=retry)
+        writer.resume()
+        recorder = _Recorder(left.plan, left.cells, writer, max_failures, progress, left.again)
+        return left.plan, _measure(left.settings, recorder, workers)
 
 
-def _documented() -> dict[str, dict[str, str]]:
-    """What the report says of each deviation."""
-    return {
-        d.id: {"reason": d.reason, "summary": d.summary, "upstream": d.upstream}
-        for d in deviations.load().entries
-    }
-
-
-def _left_out(plan: Plan) -> list[str]:
-    """What this run does not cover, in a reader's words."""
-    profile = plan.profile
-    out = []
-    if not plan.selection.everything:
-        out.append("whatever the selection excludes")
-    if profile.name != "exhaustive":
-        out.append(f"compiled modes in other dtypes than {', '.join(profile.compiled_dtypes)}")
-        out.append(f"rows of more than {max(profile.lengths)} classes, except named ones")
-    if profile.builtins_only:
-        out.append("compositions of frameworks that have built-ins")
-    return out
+def _measure(settings: Settings, recorder: _Recorder, workers: int) -> Outcome:
+    """Run what the recorder waits for, and bring the record to its end."""
+    cells = recorder.cells
+    if cells:
+        chosen = settings if cells == recorder.plan.cells else settings.only(recorder.plan, cells)
+        arguments = _arguments(min(workers, len(cells)))
+        with _surroundings(chosen):
+            recorder.code = int(pytest.main(arguments, plugins=[recorder]))
+    ended = recorder.outcome(shard=bool(settings.shard))
+    if ended.partial:
+        recorder.writer.update(**ended.facts())
+    else:
+        recorder.writer.finish(**ended.facts())
+    return ended
 
 
 def _arguments(workers: int) -> list[str]:
@@ -203,18 +154,20 @@ class _Recorder:
     def __init__(
         self,
         plan: Plan,
+        cells: tuple[Cell, ...],
         writer: RecordWriter,
         max_failures: int | None,
-        progress: Callable[[dict[str, Any]], None] | None,
+        progress: Progress | None,
+        again: Collection[str] = (),
     ) -> None:
         self.plan = plan
+        self.cells = cells
         self.writer = writer
         self.max_failures = max_failures
         self.progress = progress
+        self.again = set(again)
         self.code = 0
-        self.rows: list[dict[str, Any]] = []
         self.errors: list[str] = []
-        self.shown: dict[str, dict[str, bool]] = {}
         self.failures = 0
         self.stopped = ""
         self.write_error: CannotWrite | None = None
@@ -238,24 +191,22 @@ class _Recorder:
         if not isinstance(text, str):
             self.errors.append(f"{report.nodeid}: {report.longreprtext[-2000:]}")
             return
-        self._keep(decoded(json.loads(text)), str(properties.get(WITNESSES, "{}")))
+        self._keep(decoded(json.loads(text)))
 
     # ------------------------------------------------------------ bookkeeping
 
-    def _keep(self, row: dict[str, Any], witnesses: str) -> None:
+    def _keep(self, row: dict[str, Any]) -> None:
         if self.write_error is not None:
             return
         try:
-            self.writer.append(row)
+            self.writer.append(row, again=row["key"] in self.again)
         except CannotWrite as error:
             # pytest would bury an exception of a hook; stop, and raise it when pytest is done.
             self.write_error = error
             self._stop(str(error))
-        self.rows.append(row)
-        for entry, met in json.loads(witnesses).items():
-            self.shown.setdefault(entry, {}).update(met)
+        self.again.discard(row["key"])
         if self.progress is not None:
-            self.progress(row)
+            self.progress(row, len(self.cells))
         if row["role"] == "subject" and row["verdict"] in FAILING:
             self.failures += 1
             if self.max_failures is not None and self.failures >= self.max_failures:
@@ -266,56 +217,18 @@ class _Recorder:
         self.stopped = why
         pytest.exit(why)
 
-    def outcome(self) -> Outcome:
-        """What all of it amounts to."""
+    def outcome(self, *, shard: bool) -> Outcome:
+        """What all of it amounts to, rows of earlier sessions included."""
         if self.write_error is not None:
             raise self.write_error
-        interrupted = self.code == int(pytest.ExitCode.INTERRUPTED) and not self.stopped
         if self.code == int(pytest.ExitCode.INTERNAL_ERROR) and not self.errors:
             self.errors.append("pytest ended with an internal error")
-        out = Outcome(
-            measurements=self.rows,
-            planned=len(self.plan.cells),
+        return outcome(
+            self.writer.measurements,
+            len(self.plan.cells),
+            policy.load(),
+            shard=shard,
             harness_errors=self.errors,
-            controls=self._controls(),
-            mutants=self._mutants(),
-            stale=deviations.stale(self.shown),
-            interrupted=interrupted,
+            interrupted=self.code == int(pytest.ExitCode.INTERRUPTED) and not self.stopped,
             stopped=self.stopped,
         )
-        out.exit_code = exit_code(out)
-        return out
-
-    def _controls(self) -> dict[str, Any]:
-        rows = [r for r in self.rows if r["role"] == "control" and r["verdict"] != "not installed"]
-        return {"total": len(rows), "failed": [r["key"] for r in rows if r["verdict"] != "pass"]}
-
-    def _mutants(self) -> dict[str, Any]:
-        rows = [r for r in self.rows if r["role"] == "mutant" and r["verdict"] != "not installed"]
-        missed = [
-            r["implementation"]
-            for r in rows
-            if not caught(self.plan.registry[r["implementation"]], r)
-        ]
-        return {"total": len(rows), "missed": missed}
-
-
-FAILING = ("fail", "error", "crash", "timeout")
-"""Verdicts that make a subject's cell fail a run."""
-
-
-def exit_code(outcome: Outcome) -> int:
-    """The exit code of a run."""
-    if outcome.interrupted:
-        return INTERRUPTED
-    broken: Sequence[Any] = (
-        *outcome.harness_errors,
-        *outcome.controls.get("failed", ()),
-        *outcome.mutants.get("missed", ()),
-    )
-    if broken or (outcome.partial and not outcome.stopped):
-        return BROKEN
-    failing = any(
-        row["role"] == "subject" and row["verdict"] in FAILING for row in outcome.measurements
-    )
-    return FAILS if failing or outcome.stale or outcome.stopped else CONFORMS

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from conformance.plan import Plan, Selection, make_plan
+from conformance import shards
+from conformance.plan import Cell, Plan, Selection, make_plan
 from conformance.probe import declared
 from conformance.registry import (
     Implementation,
@@ -22,6 +23,14 @@ from conformance.registry import (
 )
 
 VARIABLE = "CONFORMANCE_RUN"
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and value > 0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,12 @@ class Settings:
         Seconds for one call of an implementation.
     memory_limit : int or None
         Resident bytes of one executor.
+    shard : str
+        Which part of the plan, such as ``2/4``; empty for all of it.
+    todo : str
+        Which of the plan's cells are still to be measured, as a bit mask in hex whose lowest bit
+        is the first cell; empty for all of them. (A list of keys would be too long for an
+        environment variable, and a file would outlive a run that is killed.)
     """
 
     profile: str = "quick"
@@ -47,6 +62,8 @@ class Settings:
     plugins: tuple[str, ...] = ()
     deadline: float | None = None
     memory_limit: int | None = None
+    shard: str = ""
+    todo: str = ""
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -73,14 +90,59 @@ class Settings:
         return entries
 
     def plan(self) -> Plan:
-        """The cells to run."""
-        return make_plan(
+        """The plan of the run."""
+        plan = make_plan(
             self.registry(), profile=self.profile, seed=self.seed, selection=self.selection
         )
+        if not self.shard:
+            return plan
+        cells = shards.part(plan.cells, plan.registry, shards.parse(self.shard))
+        return replace(plan, cells=cells, whole=plan.cells)
+
+    def only(self, plan: Plan, cells: Iterable[Cell]) -> Settings:
+        """The same settings for a run of some of the plan's cells."""
+        wanted = set(cells)
+        mask = sum(1 << k for k, cell in enumerate(plan.cells) if cell in wanted)
+        return replace(self, todo=f"{mask:x}")
+
+    def cells(self, plan: Plan) -> tuple[Cell, ...]:
+        """The plan's cells that are to be measured."""
+        if not self.todo:
+            return plan.cells
+        mask = int(self.todo, 16)
+        return tuple(cell for k, cell in enumerate(plan.cells) if mask >> k & 1)
 
     def to_json(self) -> str:
-        """For the environment variable, and for a record."""
+        """For the environment variable."""
         return json.dumps(asdict(self))
+
+    def row(self) -> dict[str, Any]:
+        """As a record holds it."""
+        values = asdict(self)
+        del values["todo"]
+        return values
+
+    @classmethod
+    def from_row(cls, found: Mapping[str, Any]) -> Settings:
+        """The settings that a record holds; ValueError names the entry that is wrong."""
+        names = {f.name for f in fields(cls)} - {"todo"}
+        if unknown := sorted(found.keys() - names):
+            raise ValueError(f"unknown entry {unknown[0]}")
+        checks: dict[str, Callable[[Any], bool]] = {
+            "profile": lambda v: isinstance(v, str),
+            "seed": lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0,
+            "plugins": _is_texts,
+            "shard": lambda v: isinstance(v, str),
+            "selection": lambda v: (
+                isinstance(v, dict)
+                and v.keys() <= {f.name for f in fields(Selection)}
+                and all(_is_texts(texts) for texts in v.values())
+            ),
+        }
+        for name in sorted(names):
+            if name in found and not checks.get(name, _is_limit)(found[name]):
+                raise ValueError(f"{name} holds {found[name]!r}")
+        return cls.from_json(json.dumps(dict(found)))
 
     @classmethod
     def from_json(cls, text: str) -> Settings:

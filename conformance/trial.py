@@ -122,6 +122,8 @@ class Trial:
         self.reused: str | None = None
         """A case whose batch got the very answer that another one of its shape had got."""
         self._outputs: dict[tuple[int, ...], tuple[bytes, F64]] = {}
+        self.accidents = 0
+        """Failures that no row repeated, and children that did not start."""
 
     def take(
         self,
@@ -157,6 +159,7 @@ class Trial:
             if part.start < real:
                 self._failure(part.answer, batch.rows[part.start].case_id, entry)
         for answer in answers.unreproduced:
+            self.accidents += 1
             self._failure(answer, batch.rows[0].case_id, entry)
         for breach in answers.breaches:
             hit = min(breach.rows, default=0)
@@ -208,8 +211,10 @@ class Trial:
             else:
                 self._add(("error", text), case_id)
         elif isinstance(answer, TimedOut):
+            self.accidents += answer.phase == "start"
             self._add(("timeout", f"no answer within {answer.seconds:g} s"), case_id)
         elif isinstance(answer, Crashed):
+            self.accidents += answer.phase == "start"
             detail = f"{answer.reason} {answer.text}".strip()
             self._add(("crash", detail), case_id)
 

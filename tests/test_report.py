@@ -15,7 +15,7 @@ import pytest
 import synthetic
 from rich.console import Console
 
-from conformance import record
+from conformance import columns, record
 from conformance.columns import decoded, plain
 from conformance.record import Record
 from conformance.report import counts, matrix, outcomes, rows, write_report
@@ -143,7 +143,7 @@ def test_grades_are_letters_and_not_only_colours(tmp_path: Path) -> None:
 
 
 def test_hostile_text_shows_as_text(tmp_path: Path) -> None:
-    texts = [c for c, kind in record.COLUMNS.items() if kind == "text"]
+    texts = [c for c, kind in columns.COLUMNS.items() if kind == "text"]
     row = synthetic.measurement(**dict.fromkeys(texts, HOSTILE), flags=[HOSTILE], verdict="fail")
     row["breaches"] = [{"kind": HOSTILE, "case_id": HOSTILE, "detail": HOSTILE}]
     other = synthetic.measurement(deviation="d", verdict="deviation", grade="F")
@@ -173,6 +173,12 @@ def test_a_command_is_safe_to_paste(tmp_path: Path) -> None:
     row = decoded(plain(synthetic.measurement(key="x; rm -rf ~", worst_case="$(reboot)")))
     assert shlex.split(rows.cell_command(row))[-1] == "x; rm -rf ~"
     assert shlex.split(str(rows.explain_command(row)))[-1] == "$(reboot)"
+    options = rows.run_options({"profile": "standard; reboot", "seed": 3})
+    words = shlex.split(rows.cell_command(row, options))
+    assert words[-4:] == ["--profile", "standard; reboot", "--seed", "3"]
+    assert rows.run_options({"profile": "quick", "seed": 0}) == ""
+    source = write_report([made([row], profile="standard", seed=3)], tmp_path).read_text("utf-8")
+    assert "--profile standard --seed 3" in Page(source).text.replace("\u200b", "")
 
 
 def test_several_records_stand_side_by_side(tmp_path: Path) -> None:
@@ -341,7 +347,7 @@ def test_the_terminal_names_what_is_not_installed_and_what_was_left_out() -> Non
 
 
 def test_hostile_text_does_not_reach_the_terminal() -> None:
-    texts = [c for c, kind in record.COLUMNS.items() if kind == "text"]
+    texts = [c for c, kind in columns.COLUMNS.items() if kind == "text"]
     row = synthetic.measurement(**dict.fromkeys(texts, f"[red]{HOSTILE}"), verdict="fail")
     shown = terminal(made([row]))
     assert not {"\x1b", "\u202e", "\x00"} & set(shown)

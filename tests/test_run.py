@@ -12,43 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import PACKAGES, SMALL, conformance, figures, measured, python
 
-import conformance as package
 from conformance.record import read_record
 
 HERE = Path(__file__).parent
-PACKAGES = str(Path(package.__file__).parents[1])
-SMALL = ("--framework", "numpy", "--op", "softmax", "--dtype", "float32", "--derivative", "value")
-
-
-def python(
-    *arguments: str, cwd: Path | None = None, path: tuple[str, ...] = (), **variables: str
-) -> Any:
-    """Run Python on the package that is under test; its output and exit code."""
-    return subprocess.run(
-        [sys.executable, "-P", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=cwd,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, PACKAGES]), **variables},
-    )
-
-
-def conformance(*arguments: str, cwd: Path | None = None) -> Any:
-    """Run the command line."""
-    return python("-m", "conformance", *arguments, cwd=cwd)
-
-
-def measured(result: Any) -> dict[str, dict[str, Any]]:
-    """The cells of a run with --json, by key."""
-    return {row["key"]: row for row in json.loads(result.stdout)["cells"]}
-
-
-def figures(row: dict[str, Any]) -> dict[str, Any]:
-    """A measurement without its times."""
-    return {k: v for k, v in row.items() if not k.startswith("seconds_")}
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +280,7 @@ def test_pytest_on_the_package_gives_the_same_verdicts_in_a_hostile_folder(
 
 def test_a_passing_cell_of_a_documented_implementation_makes_nothing_stale(tmp_path: Path) -> None:
     """Witnesses of an entry that belong to other cells say nothing about this one."""
-    from conformance import bench, deviations, judge, plan
+    from conformance import bench, judge, plan
     from conformance.registry import load_builtin
 
     cell = plan.Cell.from_key("accuracy/jax.nn.softmax/vjp/x/float16/eager/cpu/default/gap_ladder")
@@ -320,9 +288,10 @@ def test_a_passing_cell_of_a_documented_implementation_makes_nothing_stale(tmp_p
     made = bench.Bench(chosen)
     entry = chosen.entry(cell)
     assert made.registry.covering(cell, entry)
-    ran = {case.case_id for case in made.cases(cell)}
-    shown = made._witnesses(cell, entry, "0.10.2", judge.Judgement(grade="A"), ran)
-    assert deviations.stale(shown) == ()
+    found = made._witnesses(cell, entry, "0.10.2", made.cases(cell))
+    assert found
+    assert not any(found.values())
+    assert bench._evidence(found, judge.Judgement(grade="A")) == {}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

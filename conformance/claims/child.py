@@ -23,8 +23,9 @@ from conformance.claims.article import (
 )
 from conformance.claims.problem import SCALES, follow, problem
 from conformance.claims.trainers import Trainer, trainer_for
-from conformance.executor_child import die_with, leave_no_core
+from conformance.executor_child import leave_no_core
 from conformance.frameworks import get_framework
+from conformance.guard import die_with
 from conformance.protocol import clean_text, numpy_dtype
 from conformance.registry import Implementation, load_builtin
 

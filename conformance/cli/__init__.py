@@ -17,6 +17,8 @@ from conformance import __version__
 
 _COMMANDS = {
     "run": ("run", "Measure implementations and write a record."),
+    "merge": ("merge", "Put the shards of a run together."),
+    "judge": ("judge", "Judge an old record again, under these or other rules."),
     "report": ("report", "Turn records into an HTML and a Markdown report."),
     "list": ("listing", "List ops, implementations, families or dtypes."),
     "exact": ("exact", "Ask the oracle: the exact answer to any number of digits."),
@@ -102,12 +104,13 @@ def _known(error: Exception) -> int | None:
     from conformance.claims.trajectory import Uncertified
     from conformance.deviations import DeviationError
     from conformance.plan import SelectionError
+    from conformance.policy import PolicyError
     from conformance.record import RecordError
     from conformance.registry import RegistryError
     from reference.cases import CaseError
     from reference.oracle import FlushToZero, Undecided
 
-    if isinstance(error, (SelectionError, RecordError, RegistryError, CaseError)):
+    if isinstance(error, (SelectionError, RecordError, RegistryError, CaseError, PolicyError)):
         return 2
     broken = (ChildFailed, DeviationError, ExpectationError, FlushToZero, Uncertified, Undecided)
     if isinstance(error, broken):

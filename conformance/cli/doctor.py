@@ -34,7 +34,7 @@ def diagnose(*, start: bool) -> dict[str, Any]:
     """Everything that `doctor` shows."""
     from conformance.environment import environment
     from conformance.frameworks import get_framework
-    from conformance.judge import POLICY_VERSION
+    from conformance.policy import load
     from conformance.registry import FRAMEWORKS
     from reference import oracle
 
@@ -50,7 +50,7 @@ def diagnose(*, start: bool) -> dict[str, Any]:
     }
     return {
         "schema": 1,
-        "environment": environment(POLICY_VERSION, versions),
+        "environment": environment(load().version, versions),
         "frameworks": frameworks,
         "subnormals": subnormals,
         "caches": _caches(),

@@ -28,7 +28,7 @@ def command(runs: tuple[Path, ...], out: Path | None, claims: Path | None) -> in
 
     RUN is the folder that `conformance run` wrote. Several records stand side by side.
     """
-    from conformance.record import read_record
+    from conformance.record import RecordError, check_parquet, read_record
     from conformance.report import write_report
     from conformance.report.claims import CLAIMS_FILE, read_claims
     from conformance.text import printable
@@ -41,5 +41,10 @@ def command(runs: tuple[Path, ...], out: Path | None, claims: Path | None) -> in
     for run, record in zip(runs, records, strict=True):
         if record.partial:
             click.echo(f"{printable(run)}: the record is partial", err=True)
+        if record.path is not None:
+            try:
+                check_parquet(record.path, record.run)
+            except RecordError as problem:
+                click.echo(f"warning: {problem}", err=True)
     click.echo(f"report: {printable(page)}")
     return 0

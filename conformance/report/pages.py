@@ -203,6 +203,7 @@ def _run(name: str, record: Record) -> dict[str, Any]:
     proofs = outcomes.instruments(measurements, run)
     return {
         "name": name,
+        "options": rows.run_options(run),
         "partial": record.partial,
         "measured": len(measurements),
         "planned": planned,
@@ -256,11 +257,11 @@ def _registry(run: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _groups(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of all runs by op, derivative and argument."""
-    named = [(run["name"], row) for run in runs for row in run["rows"]]
-    named.sort(key=lambda pair: (rows.sort_key(pair[1]), pair[0]))
-    groups: dict[tuple[str, str, str], list[tuple[str, rows.Measurement]]] = {}
-    for name, row in named:
-        groups.setdefault((row["op"], row["derivative"], row["argument"]), []).append((name, row))
+    of = [(run, row) for run in runs for row in run["rows"]]
+    of.sort(key=lambda pair: (rows.sort_key(pair[1]), pair[0]["name"]))
+    groups: dict[tuple[str, str, str], list[tuple[Mapping[str, Any], rows.Measurement]]] = {}
+    for run, row in of:
+        groups.setdefault((row["op"], row["derivative"], row["argument"]), []).append((run, row))
     return [
         {
             "op": op,
@@ -297,6 +298,9 @@ def _facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("tool", environment.get("tool_version")),
         ("policy", environment.get("policy_version")),
         ("selection", _selection(run.get("selection"))),
+        ("shard", _shard(run.get("shard"))),
+        ("merged from", _merged(run.get("merged"))),
+        ("resumed", _times(run.get("resumed"))),
     ]
     return [(name, str(value)) for name, value in found if value not in (None, "")]
 
@@ -312,6 +316,22 @@ def _selection(selection: object) -> str:
         values = value if isinstance(value, list) else [value]
         parts += [f"--{name} {v}" for v in values]
     return " ".join(parts)
+
+
+def _shard(shard: object) -> str:
+    if not isinstance(shard, Mapping):
+        return ""
+    return f"{shard.get('index')} of {shard.get('count')}: the rest of the plan is elsewhere"
+
+
+def _merged(parts: object) -> str:
+    return f"{len(parts)} shards" if isinstance(parts, list) and parts else ""
+
+
+def _times(moments: object) -> str:
+    if not isinstance(moments, list) or not moments:
+        return ""
+    return "once" if len(moments) == 1 else f"{len(moments)} times"
 
 
 def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:

@@ -101,9 +101,20 @@ def explain_command(row: Measurement) -> str | None:
     return f"conformance explain {shlex.quote(case)}{mode}"
 
 
-def cell_command(row: Measurement) -> str:
-    """Return the command that measures the cell again."""
-    return f"conformance run --cell {shlex.quote(row['key'])}"
+def run_options(run: Mapping[str, Any]) -> str:
+    """Return the options that a run's cells depend on, where they are not the defaults."""
+    profile, seed = run.get("profile"), run.get("seed")
+    parts = []
+    if isinstance(profile, str) and profile not in ("", "quick"):
+        parts.append(f" --profile {shlex.quote(profile)}")
+    if isinstance(seed, int) and seed:
+        parts.append(f" --seed {seed}")
+    return "".join(parts)
+
+
+def cell_command(row: Measurement, options: str = "") -> str:
+    """Return the command that measures the cell again, with the `run_options` of its run."""
+    return f"conformance run --cell {shlex.quote(row['key'])}{options}"
 
 
 def worst_grade(grades: Iterable[str | None]) -> str | None:

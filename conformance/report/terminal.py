@@ -27,7 +27,9 @@ _MOST = 20
 
 
 def summary_table(
-    measurements: Sequence[rows.Measurement], coverage: Mapping[str, Any] | None = None
+    measurements: Sequence[rows.Measurement],
+    coverage: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> RenderableType:
     """Return what a run found: a row per op and framework, what failed, and how much ran.
 
@@ -41,6 +43,8 @@ def summary_table(
     coverage
         What was planned: `planned`, the number of cells, and `left_out`, texts. Without it, the
         measured cells are taken for the plan.
+    run
+        What its commands depend on: `profile` and `seed`.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def summary_table(
         parts.append(_figures(measurements))
     for framework in rows.missing_frameworks(measurements):
         parts.append(Text(f"{printable(framework, 40)}: not installed", style="yellow"))
-    parts += _failures(outcomes.failures(measurements))
+    parts += _failures(outcomes.failures(measurements), rows.run_options(run or {}))
     parts += _instrument(outcomes.instruments(measurements))
     parts += _counts(measurements, coverage)
     return Group(*parts)
@@ -62,9 +66,10 @@ def print_summary(
     console: Console,
     measurements: Sequence[rows.Measurement],
     coverage: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> None:
     """Print `summary_table`; commands stay whole however narrow the terminal is."""
-    console.print(summary_table(measurements, coverage), crop=False)
+    console.print(summary_table(measurements, coverage, run), crop=False)
 
 
 def _figures(measurements: Sequence[rows.Measurement]) -> Table:
@@ -102,7 +107,7 @@ def _count(count: int, style: str) -> Text:
     return Text(str(count), style=style if count else "dim")
 
 
-def _failures(failing: Sequence[rows.Measurement]) -> list[RenderableType]:
+def _failures(failing: Sequence[rows.Measurement], options: str) -> list[RenderableType]:
     if not failing:
         return []
     lines: list[RenderableType] = [Text("")]
@@ -113,7 +118,7 @@ def _failures(failing: Sequence[rows.Measurement]) -> list[RenderableType]:
         line.append(f"{printable(row['verdict'], 20)} ", style="bold red")
         line.append(printable(f"{rows.describe(row)}: {rows.reason(row)}", 200))
         lines.append(line)
-        command = rows.explain_command(row) or rows.cell_command(row)
+        command = rows.explain_command(row) or rows.cell_command(row, options)
         # Never cut: it is there to be copied.
         lines.append(
             Text(f"     {printable(command, 1000)}", style="dim", no_wrap=True, overflow="ignore")

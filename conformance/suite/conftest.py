@@ -7,6 +7,7 @@ given on pytest's command line counts as usual.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +17,7 @@ from typing import cast
 import pytest
 
 from conformance.bench import Bench
+from conformance.guard import die_with
 from conformance.plan import Cell, Plan
 from conformance.settings import Settings
 
@@ -30,6 +32,12 @@ def _settings() -> Settings:
 @cache
 def _plan() -> Plan:
     return _settings().plan()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker of pytest-xdist ends with the process that started it, however that ends."""
+    if hasattr(config, "workerinput"):
+        die_with(os.getppid())
 
 
 class SuiteModule(pytest.Module):
@@ -65,7 +73,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of every cell of the plan that asks this file's concern."""
     if "cell" in metafunc.fixturenames:
         concern = metafunc.module.CONCERN
-        cells = [cell for cell in _plan().cells if cell.concern == concern]
+        chosen = _settings().cells(_plan())
+        cells = [cell for cell in chosen if cell.concern == concern]
         metafunc.parametrize("cell", cells, ids=[cell.key for cell in cells])
 
 

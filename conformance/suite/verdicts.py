@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from conformance.bench import Bench, caught
+from conformance.bench import Bench
 from conformance.columns import plain
+from conformance.outcome import caught
 from conformance.plan import Cell
 from conformance.text import printable
 
 MEASUREMENT = "conformance_measurement"
-WITNESSES = "conformance_witnesses"
 
 
 def check(cell: Cell, bench: Bench, node: pytest.Item) -> None:
@@ -23,12 +23,9 @@ def check(cell: Cell, bench: Bench, node: pytest.Item) -> None:
     A subject fails when it breaks the contract and no deviation documents it; a control when it
     is not bit-equal; a mutant when it was *not* caught. Antipatterns never fail.
     """
-    measured = bench.measure(cell)
-    row = measured.row
+    row = bench.measure(cell)
     node.user_properties.append((MEASUREMENT, json.dumps(plain(row))))
-    if measured.witnesses:
-        node.user_properties.append((WITNESSES, json.dumps(measured.witnesses)))
-    outcome(row, missed=row["role"] == "mutant" and not caught(bench.plan.entry(cell), row))
+    outcome(row, missed=row["role"] == "mutant" and not caught(row))
 
 
 def outcome(row: Mapping[str, Any], *, missed: bool) -> None:

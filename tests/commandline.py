@@ -1,0 +1,51 @@
+"""The command line in processes of its own, and what a test asks of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import conformance as package
+
+PACKAGES = str(Path(package.__file__).parents[1])
+SMALL = ("--framework", "numpy", "--op", "softmax", "--dtype", "float32", "--derivative", "value")
+
+
+def python(
+    *arguments: str, cwd: Path | None = None, path: tuple[str, ...] = (), **variables: str
+) -> Any:
+    """Run Python on the package that is under test; its output and exit code."""
+    return subprocess.run(
+        [sys.executable, "-P", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, PACKAGES]), **variables},
+    )
+
+
+def conformance(*arguments: str, cwd: Path | None = None, **variables: str) -> Any:
+    """Run the command line."""
+    return python("-m", "conformance", *arguments, cwd=cwd, **variables)
+
+
+def measured(result: Any) -> dict[str, dict[str, Any]]:
+    """The cells of a run with --json, by key."""
+    return {row["key"]: row for row in json.loads(result.stdout)["cells"]}
+
+
+def figures(row: dict[str, Any]) -> dict[str, Any]:
+    """A measurement without its times."""
+    return {k: v for k, v in row.items() if not k.startswith("seconds_")}
+
+
+def all_figures(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Measurements without their times, by key."""
+    return {row["key"]: figures(row) for row in rows}
