@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conformance.record import RecordError
+from conformance.text import printable
 
 _ENTRIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the tool's version", ("environment", "tool_version")),
@@ -70,8 +71,11 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[s
     yield from _pairs("the limit ", *(_limits(_at(run, ("settings",))) for run in (one, other)))
     before, after = (_capability(_at(run, ("environment", "cpu", "flags"))) for run in (one, other))
     if before != after:
-        parts = [f"without {' '.join(sorted(before - after))}"] if before - after else []
-        parts += [f"with {' '.join(sorted(after - before))}"] if after - before else []
+        parts = [
+            f"{word} {printable(' '.join(sorted(flags)))}"
+            for word, flags in (("without", before - after), ("with", after - before))
+            if flags
+        ]
         yield f"CPU capability: {', '.join(parts)}"
 
 
@@ -86,7 +90,7 @@ def _pair(what: str, before: Any, after: Any) -> Iterator[str]:
 
 def _pairs(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted({*before, *after}):
-        yield from _pair(f"{what}{name}", before.get(name), after.get(name))
+        yield from _pair(f"{what}{printable(name, 60)}", before.get(name), after.get(name))
 
 
 def _at(run: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -117,6 +121,6 @@ def _capability(flags: Any) -> set[str]:
 def _word(value: Any) -> str:
     if value is None:
         return "none"
-    text = str(value)
+    text = printable(value, 80)
     # Of a digest the beginning tells as much.
     return text[:_SHORT] if re.fullmatch(r"[0-9a-f]{64}", text) else text

@@ -83,20 +83,26 @@ def rest(record: Record, *, plugins: Sequence[str] = (), retry: Collection[str] 
     try:
         settings = Settings.from_row(record.run.get("settings", {}))
     except ValueError as problem:
-        raise CannotResume(f"the settings in {name} are no settings: {problem}") from None
+        raise CannotResume(
+            f"the settings in {name} are no settings: {printable(problem)}"
+        ) from None
     if set(settings.plugins) != set(plugins):
         told = " ".join(f"--plugin {plugin}" for plugin in settings.plugins) or "no plug-in"
-        raise PluginsNotNamed(f"{name} was measured with {told}")
+        raise PluginsNotNamed(f"{name} was measured with {printable(told)}")
     try:
         plan = settings.plan()
     except SelectionError as problem:
-        raise CannotResume(f"the plan of {name} cannot be made any more: {problem}") from None
+        raise CannotResume(
+            f"the plan of {name} cannot be made any more: {printable(problem)}"
+        ) from None
     found = differences(record.run, header(settings, plan))
     if found:
         raise CannotResume(f"cannot resume {name}, since it began something changed: "
                            f"{'; '.join(found)}")  # fmt: skip
     there = {row["key"] for row in record.measurements}
     if strangers := there - {cell.key for cell in plan.cells}:
-        raise CannotResume(f"{name} holds cells that are not of its plan: {min(strangers)}")
+        raise CannotResume(
+            f"{name} holds cells that are not of its plan: {printable(min(strangers))}"
+        )
     cells = tuple(c for c in plan.cells if c.key not in there or c.key in again)
     return Rest(settings, plan, cells, again)

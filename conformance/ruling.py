@@ -77,6 +77,7 @@ def shown(
     for row in rows:
         for entry, cases in (row["witnesses"] or {}).items():
             for case_id, evidence in cases.items():
-                good = met(rules, formats[row["dtype"]], evidence)
+                fmt = formats.get(row["dtype"])
+                good = fmt is not None and met(rules, fmt, evidence)
                 found.setdefault(entry, {})[f"{case_id} @ {row['key']}"] = good
     return found

@@ -312,11 +312,14 @@ def test_hostile_text_of_a_record_does_not_reach_the_terminal(
     run = {"policy": PRESENT.row() | {"passing": evil}, "profile": evil}
     with RecordWriter(tmp_path / "run", run) as writer:
         writer.append(row)
-        writer.append(row | {"key": evil + "2", "dtype": evil})
+        evidence = {evil: {evil: {"ratio": 0.1, "normwise": 0.0, "broken": 0}}}
+        writer.append(row | {"key": evil + "2", "dtype": evil, "witnesses": evidence})
+        writer.append(row | {"key": evil + "3", "witnesses": {evil + "3": evidence[evil]}})
         writer.finish()
     assert call(["judge", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr().out
-    assert "1 changed" in shown
+    assert "2 changed" in shown
+    assert "stale deviation: <script>" in shown
     assert all(line.isprintable() and len(line) < 500 for line in shown.splitlines())
 
 

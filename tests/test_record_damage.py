@@ -83,6 +83,7 @@ def test_ten_thousand_flipped_bytes_are_named_or_harmless(tmp_path: Path, finish
             assert found.measurements == expected
             assert last or chosen == 0, "only the layout of run.json is without meaning"
         files[chosen].write_bytes(contents[chosen])
+    print(f"{named} flips named, {harmless} harmless")
     assert named + harmless == FLIPS // 2
     assert named > 0.95 * FLIPS // 2
     assert all(message.isprintable() for message in messages)

@@ -22,6 +22,7 @@ from conformance.settings import Settings
 
 SELECTION = ("--framework", "numpy", "--op", "logsumexp", "--dtype", "float16",
              "--derivative", "value")  # fmt: skip
+HOSTILE = "<script>\x1b[31m\x00\u202e\n../x" + "y" * 100_000
 LIMITED = (
     "import resource, sys; from conformance.cli import main;"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2); main()"
@@ -265,6 +266,29 @@ def test_what_no_figure_depends_on_may_differ(
     partial: Record, path: tuple[str, ...], to: Any
 ) -> None:
     assert rest(changed(partial, *path, to=to)).cells == rest(partial).cells
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        (("environment", "tool_version"), HOSTILE),
+        (("environment", "variables"), {HOSTILE: HOSTILE}),
+        (("environment", "cpu", "flags"), ["avx" + HOSTILE]),
+        (("policy", HOSTILE), HOSTILE),
+        (("settings", "plugins"), [HOSTILE]),
+        (("settings", "profile"), HOSTILE),
+        (("settings", "selection"), {"op": [HOSTILE]}),
+        (("settings", HOSTILE), 1),
+        (("settings", "seed"), HOSTILE),
+    ],
+)
+def test_what_is_refused_shows_no_hostile_text(
+    partial: Record, path: tuple[str, ...], to: Any
+) -> None:
+    with pytest.raises((CannotResume, PluginsNotNamed)) as caught:
+        rest(changed(partial, *path, to=to))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 2000
 
 
 def test_rows_that_are_not_of_the_plan_are_refused(partial: Record) -> None:

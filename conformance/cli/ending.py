@@ -56,7 +56,10 @@ def print_end(
     for error in outcome.harness_errors[:5]:
         click.echo(f"instrument: {printable(error, 1000)}", err=True)
     for entry in outcome.stale:
-        click.echo(f"stale deviation: {entry}: its witnesses all met the contract", err=True)
+        click.echo(
+            f"stale deviation: {printable(entry, 100)}: its witnesses all met the contract",
+            err=True,
+        )
     if outcome.partial:
         why = "interrupted" if outcome.interrupted else outcome.stopped or "ended early"
         why = "as asked" if outcome.incomplete else why

@@ -91,7 +91,7 @@ def _print(told: dict[str, Any], found: Rejudged) -> None:
     if len(found.changes) > _MOST:
         click.echo(f"and {len(found.changes) - _MOST} more, all of them in --json")
     for entry in told["stale_deviations"]:
-        click.echo(f"stale deviation: {entry}: its witnesses all met the contract")
+        click.echo(f"stale deviation: {printable(entry, 100)}: its witnesses all met the contract")
     if found.kept:
         key, why = next(iter(found.kept.items()))
         click.echo(printable(f"{len(found.kept)} cells keep their verdict: {why} ({key})", 400))

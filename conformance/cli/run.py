@@ -109,7 +109,8 @@ def command(
     A run that was interrupted, killed, or stopped by a full disk loses the cells that were being
     measured and nothing else. --resume takes profile, seed, selection and limits from the record
     and ends with the figures that an uninterrupted run would have given. It refuses, and says why,
-    where versions, rules or the processor's capability are no longer the same.
+    where versions, rules or the processor's capability are no longer the same. Plug-ins are named
+    again with --plugin: no code is loaded because a record says so.
 
     Exit code 0: everything that was judged conforms, or deviates as documented. 1: something does
     not. 2: wrong usage. 3: the instrument is broken (a control is not bit-equal, a mutant was

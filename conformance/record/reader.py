@@ -29,7 +29,7 @@ from conformance.record.errors import (
     NotARecord,
     RecordError,
 )
-from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, RUN_FILE
+from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, PARQUET_FILE, RUN_FILE
 from conformance.text import printable
 
 # What run.json may hold by these names, where it holds them; whoever reads it relies on that.
@@ -143,7 +143,7 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
         Each of the ways in which a record can be wrong; lines are named by number.
     """
     path = Path(folder)
-    if path.name in (RUN_FILE, MEASUREMENTS_FILE) and not _is_folder(path):
+    if path.name in (RUN_FILE, MEASUREMENTS_FILE, PARQUET_FILE) and not _is_folder(path):
         path = path.parent
     return scan(path).record(path)
 

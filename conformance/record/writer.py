@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -18,15 +17,13 @@ from typing import IO, Any
 from conformance.columns import COLUMNS, decoded, plain
 from conformance.files import explained, remove_leftovers, replace_text
 from conformance.record import lines
+from conformance.record.claim import created, lock, locked
 from conformance.record.errors import (
     BadValue,
     CannotContinue,
     CannotWrite,
     DuplicateCell,
-    RecordError,
-    RecordExists,
     RecordGone,
-    RecordLocked,
 )
 from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, PARQUET_FILE, RUN_FILE
 from conformance.record.parquet import write_parquet
@@ -36,23 +33,6 @@ from conformance.text import printable
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _lock(stream: IO[bytes]) -> bool | None:
-    """Take the advisory lock of a record.
-
-    False when another process holds it, None where there are no locks (Windows, some network file
-    systems): creating the file exclusively is the guard there.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as problem:
-        return False if problem.errno in (errno.EACCES, errno.EAGAIN) else None
-    return True
 
 
 @dataclass(frozen=True)
@@ -160,9 +140,7 @@ class RecordWriter:
         path = self.folder / MEASUREMENTS_FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if (self.folder / RUN_FILE).exists():
-                raise _occupied(self.folder)
-            self._stream = self._created(path)
+            self._stream = created(self.folder)
         except FileExistsError:
             # The folder is a file.
             raise CannotWrite(f"{shown(self.folder)} is not a folder") from None
@@ -185,21 +163,6 @@ class RecordWriter:
                 raise CannotWrite(*problem.args) from None
             raise
 
-    def _created(self, path: Path) -> IO[bytes]:
-        """The file of lines: new, or the empty one of a run that was killed before it began."""
-        try:
-            stream = path.open("xb", buffering=0)
-            fresh = True
-        except FileExistsError:
-            stream = path.open("r+b", buffering=0)
-            fresh = False
-        held = _lock(stream)
-        begun = (self.folder / RUN_FILE).exists() or os.fstat(stream.fileno()).st_size > 0
-        if held is False or begun or not (fresh or held):
-            stream.close()
-            raise _locked(self.folder) if held is False else _exists(self.folder)
-        return stream
-
     def _write_header(self) -> None:
         header = {"format": FORMAT, "schema": self._run["schema"], "run_id": self.run_id}
         self._write([("header", header, {})])
@@ -214,8 +177,8 @@ class RecordWriter:
             self._stream = os.fdopen(handle, "r+b", buffering=0)
         except OSError as problem:
             raise CannotWrite(f"cannot write {shown(path)} ({explained(problem)})") from None
-        if _lock(self._stream) is False:
-            raise _locked(self.folder)
+        if lock(self._stream) is False:
+            raise locked(self.folder)
         self._check_place()
         # Again, now that nobody else can write.
         self._found = found = scan(self.folder)
@@ -386,21 +349,3 @@ def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as problem:
         raise BadValue(f"{name}: {problem}") from None
     return values
-
-
-def _locked(folder: Path) -> RecordLocked:
-    return RecordLocked(f"{shown(folder)} is being written by another run")
-
-
-def _exists(folder: Path) -> RecordExists:
-    return RecordExists(f"{shown(folder)} already holds a record")
-
-
-def _occupied(folder: Path) -> RecordError:
-    """What is wrong with a folder that holds a record, finished or still being written."""
-    try:
-        with (folder / MEASUREMENTS_FILE).open("rb") as stream:
-            busy = _lock(stream) is False
-    except OSError:
-        busy = False
-    return _locked(folder) if busy else _exists(folder)
