@@ -207,9 +207,7 @@ class _Row:
         self.tally.enclosures += inside and name != "rounding"
         return inside
 
-    def _confirms(
-        self, ball: Any, format_name: str, got: float, value: Fraction, i: int
-    ) -> bool:
+    def _confirms(self, ball: Any, format_name: str, got: float, value: Fraction, i: int) -> bool:
         """Does the ball hold a settled value, and hardly anything else?"""
         if ball is None:  # infinite, but for a factor that is exactly 0
             if value != 0:

@@ -203,7 +203,7 @@ def elements(fmt: Format, count: int, number: int) -> dict[str, Any]:
 def batches(
     key: Key, fmt: Format, lengths: Mapping[int, int], count: int, number: int
 ) -> Iterator[dict[str, Any]]:
-    """A round's batches: ``lengths`` gives rows of each length per source, or ``count`` elements."""
+    """A round's batches: as many rows of each length per source, or ``count`` elements."""
     if ops.get(key[0]).elementwise:
         yield elements(fmt, count, number)
     else:

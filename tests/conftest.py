@@ -1,4 +1,4 @@
-"""Ends the long comparison with Arb (REFERENCE_LONG=1) with its table, and fails if it was short."""
+"""Ends the long comparison with Arb (REFERENCE_LONG=1) with its table; it fails if it was short."""
 
 from __future__ import annotations
 

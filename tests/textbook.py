@@ -1,7 +1,7 @@
-"""The textbook definitions at high precision: the second oracle that shares nothing with the first.
+"""The textbook definitions at high precision: a second oracle that shares nothing with the first.
 
-``Map.definition`` is a few lines of mpmath without any care for cancellation, so it needs rows whose
-gaps 4000 bits outweigh.
+``Map.definition`` is a few lines of mpmath without any care for cancellation, so it needs rows
+whose gaps 4000 bits outweigh.
 """
 
 from __future__ import annotations

@@ -331,7 +331,7 @@ class Multiprecision:
             # a - a^2/2 + ..., and the rest is below a^2.
             m, rounding = a, _up_mul(_magnitude(a), _magnitude(a))
         else:
-            # Rounded, as e^1e30 has no room beside a 1; relative to log1p(a) that is 2^-P-16 or less.
+            # Rounded, as e^1e30 has no room beside a 1: by 2^-P-16 of log1p(a) at most.
             total = _add(_ONE, a, 2 * (self.bits + _GUARD), "n")
             m = libmp.mpf_log(total, self.bits + _GUARD, "n")
             rounding = self._rounding(m)
