@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,8 +26,9 @@ PRECISIONS = (160, 640, 2560, 5120)
 _NARROW = 60  # bits below an ulp that a ball around a settled result must reach
 
 
-def same(a: float, b: float) -> bool:
-    return a == b or (math.isnan(a) and math.isnan(b))
+def same(a: Any, b: Any) -> bool:
+    """Equal, or both NaN."""
+    return bool(a == b or (a != a and b != b))
 
 
 def needed(key: Key) -> list[str]:
