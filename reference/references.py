@@ -35,8 +35,8 @@ class References:
 
     The value of a ``FORMULA`` or ``EXACT`` element is ``(hi + lo) * 2^exponent`` to 1e-6 ulp of the
     format it was evaluated for, on the right side of every rounding boundary of that format and of
-    every power of two. ``0.5 <= |hi| < 1``. Zero, infinities, NaN and undefined elements are told
-    by ``codes``.
+    every power of two above its smallest normal number, where the ulp changes. ``0.5 <= |hi| < 1``.
+    Zero, infinities, NaN and undefined elements are told by ``codes``.
 
     Attributes
     ----------

@@ -1,21 +1,18 @@
-"""The contract's formulas once more, in Arb balls: an oracle that shares nothing with the other.
+"""Arb as an oracle of its own: its balls, rounded to the formats without any code of ``reference``.
 
-Not the ball arithmetic, not the formulas (these are the contract's, with the maximum taken out and
-nothing done against cancellation but more bits), not the rounding (exact fractions; Python rounds
-those half to even), not the table of formats.
-
-Values come back as floats of the format. ``None`` is an element that the last precision leaves
-open: a rounding boundary (an exact one, or one closer than the last precision can tell).
+Not the ball arithmetic, not the rounding (exact fractions; Python rounds those half to even, or
+comparisons with the ends of the interval that rounds to a value), not the table of formats. The
+formulas are in :mod:`arb_rows` and :mod:`arb_elementwise`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from flint import arb, ctx
 
 # precision, exponent of the smallest and of the largest normal binade, largest value, infinity?
@@ -30,6 +27,10 @@ FORMATS = {
 
 FIRST, LAST = 160, 6000
 _FAR = 3000  # beyond 2^+-3000 every format has underflowed or overflowed
+INFINITY = arb(math.inf)
+
+Balls = Callable[[int], list[Any]]
+"""The results of one row at a precision; None for one that is infinite."""
 
 
 def floor_log2(value: Fraction) -> int:
@@ -50,6 +51,9 @@ def nearest(format_name: str, value: Fraction) -> float:
     if abs(rounded) > largest:
         return sign * math.inf if has_infinity else math.nan
     return sign * float(abs(rounded))
+
+
+# ---------------------------------------------------------------- a ball's own rounding
 
 
 def _fraction(man: int, exp: int) -> Fraction:
@@ -80,93 +84,68 @@ def _round(format_name: str, ball: Any) -> float | None:
     return low if same else None
 
 
-# ---------------------------------------------------------------- the contract's formulas
-
-
-def _row(x: Any) -> tuple[list[Any], list[Any], Any]:
-    """(s, l, lse) of logits that are finite or -inf."""
-    top = max(v for v in x if v != -math.inf)
-    masked = [v == -math.inf for v in x]
-    d = [arb(0) if gone else arb(v) - arb(top) for v, gone in zip(x, masked, strict=True)]
-    e = [arb(0) if gone else v.exp() for v, gone in zip(d, masked, strict=True)]
-    total = sum(e, arb(0))
-    log_total = total.log()
-    s = [v / total for v in e]
-    l = [None if gone else v - log_total for v, gone in zip(d, masked, strict=True)]  # noqa: E741
-    return s, l, arb(top) + log_total
-
-
-def _dot(a: Any, b: Any) -> Any:
-    return sum((p * q for p, q in zip(a, b, strict=True)), arb(0))
-
-
-def balls(
-    op: str, derivative: str, argument: str, row: Mapping[str, Any], bits: int
-) -> list[Any | None]:
-    """One row at one precision; None for an element that is infinite."""
-    ctx.prec = bits
-    x = [float(v) for v in row["x"]]
-    s, l, lse = _row(x)  # noqa: E741
-    if "label" in row:
-        t = [arb(float(i == int(row["label"]))) for i in range(len(x))]
-    elif "target" in row:
-        t = [arb(float(v)) for v in row["target"]]
-    if derivative == "vjp":
-        g = [arb(float(v)) for v in np.ravel(row["g"])]
-    match op, derivative, argument:
-        case "softmax", "value", "-":
-            return s
-        case "softmax", "vjp", "x":
-            mean = _dot(s, g)
-            return [p * (q - mean) for p, q in zip(s, g, strict=True)]
-        case "log_softmax", "value", "-":
-            return l
-        case "log_softmax", "vjp", "x":
-            total = sum(g, arb(0))
-            return [q - p * total for p, q in zip(s, g, strict=True)]
-        case "logsumexp", "value", "-":
-            return [lse]
-        case "logsumexp", "vjp", "x":
-            return [g[0] * p for p in s]
-        case (("softmax_cross_entropy" | "sparse_softmax_cross_entropy"), "value", "-"):
-            weighted = [(p, q) for p, q in zip(t, l, strict=True) if p != 0]
-            if any(q is None for _, q in weighted):
-                return [None]
-            return [-sum((p * q for p, q in weighted), arb(0))]
-        case (("softmax_cross_entropy" | "sparse_softmax_cross_entropy"), "vjp", "x"):
-            total = sum(t, arb(0))
-            return [g[0] * (p * total - q) for p, q in zip(s, t, strict=True)]
-        case "softmax_cross_entropy", "vjp", "target":
-            return [None if q is None else -g[0] * q for q in l]
-    raise KeyError((op, derivative, argument))
-
-
 def rounded(
-    op: str, derivative: str, argument: str, row: Mapping[str, Any], format_name: str
-) -> tuple[list[float | None], list[tuple[float, float] | None]]:
+    balls: Balls, format_name: str
+) -> tuple[list[float | None], list[tuple[float, ...] | None]]:
     """Correctly rounded results of one row, and the two candidates where one is left open.
 
-    A result that is infinite (a finite row has none but by overflow) is left open without
-    candidates.
+    None is an element that the last precision leaves open: a rounding boundary (an exact one, or
+    one closer than the last precision can tell), or an infinite result, which has no candidates.
     """
     before, bits = ctx.prec, FIRST
     results: list[float | None] = []
     try:
         while True:
-            made = balls(op, derivative, argument, row, bits)
+            ctx.prec = bits
+            made = balls(bits)
             results = [
-                (None if b is None else _round(format_name, b)) if bits == FIRST or r is None else r
+                (None if b is None else _round(format_name, b)) if r is None else r
                 for b, r in zip(made, results or [None] * len(made), strict=True)
             ]
-            open_ = [b for b, r in zip(made, results, strict=True) if r is None and b is not None]
-            if not open_ or 2 * bits > LAST:
+            missing = any(r is None and b is not None for b, r in zip(made, results, strict=True))
+            if not missing or 2 * bits > LAST:
                 break
             bits *= 2
-        candidates: list[tuple[float, float] | None] = []
+        candidates: list[tuple[float, ...] | None] = []
         for b, r in zip(made, results, strict=True):
             both = None if r is not None or b is None else ends(b)
-            low_high = None if both is None else tuple(nearest(format_name, v) for v in both)
-            candidates.append(low_high)  # type: ignore[arg-type]
+            pair = None if both is None else tuple(nearest(format_name, v) for v in both)
+            candidates.append(pair)
         return results, candidates
     finally:
         ctx.prec = before
+
+
+# ---------------------------------------------------------------- intervals to lie in
+
+
+@lru_cache(maxsize=1 << 14)
+def power(exponent: int) -> Any:
+    """2^exponent, exactly."""
+    return arb((1, exponent))
+
+
+def exactly(raw: Any) -> Any:
+    """A raw mpmath number."""
+    sign, man, exp, _ = raw
+    return arb((int(-man if sign else man), int(exp)))
+
+
+def rounding_interval(format_name: str, value: float, negative: bool) -> tuple[Any, Any]:
+    """The ends of the reals that round to a value of the format, exactly.
+
+    ``negative`` is the side of an overflow that the value does not tell (NaN).
+    """
+    precision, emin, emax, largest, _ = FORMATS[format_name]
+    if not math.isfinite(value):
+        limit = arb(float(largest)) + power(emax - precision)
+        return (-INFINITY, -limit) if negative else (limit, INFINITY)
+    if value == 0:
+        return -power(emin - precision), power(emin - precision)
+    fraction, exponent = math.frexp(abs(value))
+    e = max(exponent - 1, emin)
+    assert math.ldexp(fraction, exponent - e + precision - 1).is_integer(), value
+    assert abs(value) <= largest, value
+    inward = e - precision - (fraction == 0.5 and e > emin)
+    low, high = arb(abs(value)) - power(inward), arb(abs(value)) + power(e - precision)
+    return (-high, -low) if value < 0 else (low, high)

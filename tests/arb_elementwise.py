@@ -1,16 +1,16 @@
 """The elementwise ops once more, in Arb balls: the contract's formulas, element by element.
 
-Nothing is done against cancellation but more bits. Rounding and formats are those of ``arb``.
+Nothing is done against cancellation but more bits.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
-import arb as rows
-import numpy as np
-from flint import arb, ctx
+from flint import arb
+
+Key = tuple[str, str, str]
 
 
 def _softplus(x: Any) -> Any:
@@ -80,58 +80,24 @@ def _value(op: str, x: Any, y: Any, z: Any, w: Any) -> Any:
     raise KeyError(op)
 
 
-def ball(key: tuple[str, str, str], element: dict[str, float], bits: int) -> Any:
-    """One element of finite inputs at one precision."""
-    ctx.prec = bits
+def balls(key: Key, row: Mapping[str, Any]) -> list[Any]:
+    """Elements of finite inputs at the precision of the context."""
     op, derivative, argument = key
-    given = {name: arb(float(v)) for name, v in element.items()}
-    numbers = (given["x"], given.get("y"), given.get("target"), given.get("pos_weight", arb(1)))
-    match derivative:
-        case "value":
-            return _value(op, *numbers)
-        case "vjp":
-            return given["g"] * _first(op, argument, *numbers)
-        case "jvp":
-            return given[f"v_{argument}"] * _first(op, argument, *numbers)
-    v = given["v_" + argument.split(".")[1]]
-    return given["g"] * v * _second(op, argument, *numbers)
-
-
-def rounded(
-    key: tuple[str, str, str], element: dict[str, float], format_name: str
-) -> tuple[float | None, tuple[float, ...]]:
-    """The correctly rounded result, or None and the two candidates where it is left open."""
-    before, bits = ctx.prec, rows.FIRST
-    try:
-        while True:
-            made = ball(key, element, bits)
-            result = rows._round(format_name, made)
-            both = rows.ends(made)
-            if result is not None or 2 * bits > rows.LAST:
-                break
-            bits *= 2
-        if result is not None or both is None:
-            return result, ()
-        return None, tuple(rows.nearest(format_name, end) for end in both)
-    finally:
-        ctx.prec = before
-
-
-def fits(got: float, right: float | None, candidates: tuple[float, ...]) -> bool:
-    """Is this the right result, or one of those that are left open? (No ball at all: infinite.)"""
-    allowed = (right,) if right is not None else candidates or (math.inf, -math.inf)
-    return any(got == v or (math.isnan(got) and math.isnan(v)) for v in allowed)
-
-
-def middles(key: tuple[str, str, str], elements: Any) -> tuple[Any, Any]:
-    """Float64 middles of balls, and whether they are good to 2^-60 of themselves, or 2^-190."""
-    before = ctx.prec
-    try:
-        values, good = [], []
-        for x in elements:
-            made = ball(key, {"x": float(x), "g": 1.0}, 256)
-            values.append(float(made.mid()))
-            good.append(made.rel_accuracy_bits() > 60 or made.rad() < arb(2) ** -190)
-        return np.array(values), np.array(good)
-    finally:
-        ctx.prec = before
+    found = []
+    for i in range(len(row["x"])):
+        given = {name: arb(float(v[i])) for name, v in row.items()}
+        numbers = (given["x"], given.get("y"), given.get("target"), given.get("pos_weight", arb(1)))
+        match derivative:
+            case "value":
+                made = _value(op, *numbers)
+            case "vjp":
+                made = given["g"] * _first(op, argument, *numbers)
+            case "jvp":
+                made = given[f"v_{argument}"] * _first(op, argument, *numbers)
+            case "hvp":
+                v = given["v_" + argument.split(".")[1]]
+                made = given["g"] * v * _second(op, argument, *numbers)
+            case _:
+                raise KeyError(key)
+        found.append(made)
+    return found

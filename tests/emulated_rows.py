@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import arb_rows
+import arb_inputs
 import numpy as np
 from test_bounds import Closed, Emulated
 
@@ -224,7 +224,7 @@ def hard_rows(key: Key, fmt: Format, n: int, seed: int = 3) -> dict[str, Any]:
         for c in cases.make(family, "softmax", fmt.name, n, seed=seed, limit=16)
         if np.isfinite(c.inputs["x"]).all() and np.ptp(c.inputs["x"]) <= fmt.max_finite / 4
     ]
-    inputs = arb_rows.complete(key, np.stack(rows), fmt, rng)
+    inputs = arb_inputs.complete(key, np.stack(rows), fmt, rng)
     if "y" in inputs:
         y = np.where(np.isfinite(inputs["y"]), inputs["y"], 0.0)
         inputs["y"] = np.where(np.ptp(y, axis=1, keepdims=True) <= fmt.max_finite / 4, y, 0.0)

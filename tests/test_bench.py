@@ -57,7 +57,7 @@ def bench(answer: Callable[[Request], Answer], *keys: str) -> tuple[Bench, Scrip
 
 def measured(answer: Callable[[Request], Answer]) -> dict[str, Any]:
     made, _ = bench(answer)
-    return made.measure(made.plan.cells[0]).row
+    return made.measure(made.plan.cells[0])
 
 
 # --- two batches of one shape ---------------------------------------------------------------
@@ -124,12 +124,12 @@ def test_what_never_answers_costs_a_bounded_number_of_children(
 ) -> None:
     made, caller = bench(lambda request: answer, CELL, OTHER)
     first, second = made.plan.cells
-    row = made.measure(first).row
+    row = made.measure(first)
     assert row["verdict"] == verdict
     assert "stopped_early" in row["flags"]
     assert caller.calls <= 2 * DEATHS  # the cell itself, and before it the underflow policy
     before = caller.calls
-    assert made.measure(second).row["verdict"] == verdict
+    assert made.measure(second)["verdict"] == verdict
     assert caller.calls == before + 1
 
 
@@ -142,7 +142,7 @@ def test_an_implementation_that_answers_again_is_asked_in_full_again() -> None:
     made, _ = bench(answer, CELL, OTHER)
     made.measure(made.plan.cells[0])
     dead = False
-    row = made.measure(made.plan.cells[1]).row
+    row = made.measure(made.plan.cells[1])
     assert row["verdict"] == "pass"
     assert "stopped_early" not in row["flags"]
 

@@ -21,7 +21,7 @@ from mpmath import libmp
 from reference.arithmetic.multiprecision import Ball, Multiprecision, TooWide
 
 mp = mpmath.mp
-BITS = (60, 113, 400)
+BITS = (60, 113, 400, 900)  # from 600 on, mpmath takes integers as powers of e
 
 ARGUMENTS = [
     *(sign * 2.0**k for k in (-1074, -600, -149, -60, -30, -10, -1, 0, 1, 6) for sign in (1, -1)),
@@ -249,6 +249,23 @@ def test_e_to_the_minus_1e300_is_a_positive_number_to_full_relative_precision() 
             assert abs(logarithm + arb(1e300)) < arb(2) ** (2 - bits)
         finally:
             ctx.prec = before
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_numbers_beyond_all_memory_are_rounded(bits: int) -> None:
+    """e^(10^30) has 10^30 bits before the point."""
+    a = Multiprecision(bits)
+    for x in (1e30, 1e300):
+        huge = a.exp(a.exact(np.array([x])))
+        back = a.log1p(huge)
+        with mpmath.workprec(2 * bits + 1100):
+            assert abs(mid(back) - mp.mpf(x)) <= rad(back)
+            assert rad(back) <= mpmath.ldexp(mp.mpf(x), 1 - bits)
+        for name in ("expm1", "phi"):
+            power = getattr(a, name)(a.exact(np.array([x])))
+            ratio = power / huge
+            assert abs(mid(ratio) - 1) <= rad(ratio), name
+            assert rad(ratio) <= mpmath.ldexp(1, 3 - bits), name
 
 
 def test_where_takes_middles_and_radii_together() -> None:

@@ -1,48 +1,34 @@
-"""The elementwise ops: against Arb, against their definitions, and what is known exactly.
+"""The elementwise ops: all bfloat16 inputs, limits, and what is known exactly.
 
-REFERENCE_LONG=1 takes sixty times as many elements: more than 100,000 of each map.
+Against Arb: test_against_arb.py. Against the definitions: test_definitions.py.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from fractions import Fraction
 from typing import Any
 
-import arb as rows
-import arb_elementwise as arb
-import ml_dtypes
-import mpmath
+import against_arb
+import arb
 import numpy as np
 import pytest
+from against_arb import needed, same
+from arb_inputs import TANGENTS, elements
+from flint import ctx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference import cases, formats, ops, oracle
-from reference.formats import FORMATS, Format
+from reference import formats, ops, oracle
+from reference.formats import FORMATS
 from reference.ops.base import ZERO
 from reference.references import MULTIPRECISION
 
-mp = mpmath.mp
 INF, NAN = math.inf, math.nan
 NAMES = ("sigmoid", "log_sigmoid", "softplus", "logaddexp", "sigmoid_cross_entropy")
 MAPS = [(op, *key) for op in NAMES for key in ops.get(op).maps]
 UNARY = NAMES[:3]
-TANGENTS = ("v_x", "v_y", "v_target", "v_pos_weight")
-SCALE = 60 if os.environ.get("REFERENCE_LONG") else 1
-
-
-def needed(key: tuple[str, str, str]) -> list[str]:
-    """The inputs of a map."""
-    op, derivative, argument = key
-    names = list(ops.get(op).inputs)
-    if derivative in ("vjp", "hvp"):
-        names.append("g")
-    if derivative in ("jvp", "hvp"):
-        names.append("v_" + argument.split(".")[-1])
-    return names
 
 
 def evaluate(key: tuple[str, str, str], fmt: str = "float32", **given: Any) -> oracle.References:
@@ -64,95 +50,7 @@ def rounded(key: tuple[str, str, str], fmt: str = "float32", **given: Any) -> li
     ]
 
 
-def same(a: Any, b: Any) -> bool:
-    return bool(a == b) or (a != "undefined" and b != "undefined" and a != a and b != b)
-
-
-# ---------------------------------------------------------------- elements to try
-
-
-def bits(fmt: Format, count: int, rng: np.random.Generator) -> Any:
-    """Finite values of random bit patterns."""
-    made = formats.from_bits(fmt, rng.integers(0, 1 << fmt.bits, count, np.uint64))
-    return np.where(np.isfinite(made), made, 1.0)
-
-
-def family_logits(fmt: Format, count: int, rng: np.random.Generator) -> Any:
-    found = []
-    for family in cases.FAMILIES:
-        for n in (1, 2, 3, 7, 17):
-            made = cases.make(family, "softmax", fmt.name, n, seed=5, limit=8)
-            found += [v for case in made for v in case.inputs["x"] if np.isfinite(v)]
-    return rng.permutation(np.array(found))[:count]
-
-
-def elements(fmt: Format, count: int, seed: int) -> dict[str, Any]:
-    """Inputs of every kind, made to hit zeros, near-zeros, ties and far ends."""
-    rng = np.random.default_rng([seed, fmt.precision, fmt.emax])
-
-    def mixed(*kinds: Any) -> Any:
-        chosen = rng.integers(0, len(kinds), count)
-        values = np.choose(chosen, [np.broadcast_to(k, count) for k in kinds])
-        return formats.nearest(fmt, np.clip(values, -fmt.max_finite, fmt.max_finite))
-
-    normal = rng.standard_normal(count)
-    far = normal * 10.0 ** rng.integers(-8, 4, count)
-    x = mixed(
-        np.resize(family_logits(fmt, count, rng), count),
-        bits(fmt, count, rng), normal, 4 * normal, far, 0.0, math.log(2), rng.integers(-40, 40),
-    )  # fmt: skip
-    with np.errstate(over="ignore"):
-        log_gap = -np.log(np.maximum(-np.expm1(np.minimum(x, -1e-3)), 1e-3))
-    y = mixed(bits(fmt, count, rng), x, x + normal, x - 20 * normal, -log_gap, normal, -x)
-    z = mixed(
-        0.0, 1.0, 0.5, rng.random(count), rng.random(count), 1 - fmt.unit_roundoff,
-        1 / (1 + np.exp(-np.clip(x, -600, 600))), -1.0, 2.0, normal, 2.0 ** fmt.emin,
-    )  # fmt: skip
-    w = mixed(1.0, 1.0, 0.0, 2.0, 0.5, 2 * rng.random(count), 1 + 2 * fmt.unit_roundoff,
-              (z - 1) / np.where(z == 0, 1, z), -1.0, bits(fmt, count, rng))  # fmt: skip
-    made = {"x": x, "y": y, "target": z, "pos_weight": w}
-    bound = fmt.max_finite / 8
-    for name in ("g", *TANGENTS):
-        values = mixed(1.0, rng.standard_normal(count), rng.integers(-7, 8, count) * 1.0,
-                       np.clip(bits(fmt, count, rng), -bound, bound))  # fmt: skip
-        made[name] = values
-    return {name: values[None] for name, values in made.items()}
-
-
-def disagreements(
-    key: tuple[str, str, str], inputs: dict[str, Any], fmt: Format
-) -> tuple[int, int, list[Any]]:
-    """(elements compared, left open by Arb, wrong ones)."""
-    given_ = {name: inputs[name] for name in needed(key) if name in inputs}
-    refs = oracle.evaluate(*key, given_, fmt)
-    values = refs.rounded()
-    left_open, wrong = 0, []
-    for r, i in np.ndindex(values.shape):
-        element = {name: float(a[r, i]) for name, a in given_.items()}
-        right, candidates = arb.rounded(key, element, fmt.name)
-        got = float(values[r, i])
-        left_open += right is None
-        good = same(got, oracle.round_element(refs, r, i))
-        if not good or not arb.fits(got, right, candidates):
-            wrong.append((element, got, right, candidates))
-    return values.size, left_open, wrong
-
-
 # ---------------------------------------------------------------- against Arb
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_elements_are_rounded_as_arb_rounds_them(
-    key: tuple[str, str, str], format_name: str
-) -> None:
-    fmt = FORMATS[format_name]
-    inputs = elements(fmt, 300 * SCALE, MAPS.index(key))
-    compared, left_open, wrong = disagreements(key, inputs, fmt)
-    assert wrong == []
-    assert compared == 300 * SCALE
-    # Exact results on a boundary, and 0, are what no ball decides.
-    assert left_open <= 0.05 * compared
 
 
 @given(
@@ -169,36 +67,33 @@ def test_whatever_hypothesis_thinks_of(
     names = ("x", "y", "target", "pos_weight", "g", "v_x", "v_y")
     made = {n: np.array([[v]]) for n, v in zip(names, numbers, strict=True)}
     made |= {"v_target": made["v_x"], "v_pos_weight": made["v_y"]}
-    assert disagreements(key, made, fmt)[2] == []
+    tally = against_arb.compare(key, made, fmt)
+    assert tally.wrong == tally.missed == []
 
 
 @pytest.mark.parametrize("derivative", ["value", "vjp"])
 @pytest.mark.parametrize("op", UNARY)
 def test_all_bfloat16_inputs_are_rounded_as_arb_rounds_them(op: str, derivative: str) -> None:
-    """By distances: a result is right if it is nearer than half the gap to its neighbours."""
     fmt = FORMATS["bfloat16"]
     key = (op, derivative, "-" if derivative == "value" else "x")
     x = formats.from_bits(fmt, np.arange(1 << 16))
     inputs = {"x": x.reshape(256, 256), "g": np.ones((256, 256))}
-    got = oracle.evaluate(*key, inputs, fmt).rounded().reshape(-1)
-    checked = np.flatnonzero(np.isfinite(x))
-    assert checked.size == 2 * 255 * 128
-    truth, good = arb.middles(key, x[checked])
-    got = got[checked]
-    small = got.astype(ml_dtypes.bfloat16)
-    assert (small.astype(np.float64) == got).all()
-    up = np.abs(got + np.where(got < 0, -1, 1) * 2.0**-133)  # beyond 0, and nothing else
-    outward = (small.view(np.uint16) + 1).view(ml_dtypes.bfloat16).astype(np.float64)
-    inward = np.where(got == 0, 0, (small.view(np.uint16) - 1).view(ml_dtypes.bfloat16))
-    gap_out = np.where(got == 0, up, np.abs(outward - got))
-    gap_in = np.where(got == 0, up, np.abs(got - inward.astype(np.float64)))
-    beyond = np.abs(truth) > np.abs(got)
-    sure = good & (np.abs(truth - got) < 0.4999999 * np.where(beyond, gap_out, gap_in))
-    slow = np.flatnonzero(~sure)
+    values = oracle.evaluate(*key, inputs, fmt).rounded().reshape(-1)
+    checked = np.isfinite(x)
+    assert checked.sum() == 2 * 255 * 128
+    x, values = x[checked], values[checked].tolist()
+    before, ctx.prec = ctx.prec, arb.FIRST
+    try:
+        balls = against_arb.balls(key, {"x": x, "g": np.ones(x.size)})
+        ends = [arb.rounding_interval(fmt.name, v, False) for v in values]
+        sure = [low <= b <= high for (low, high), b in zip(ends, balls, strict=True)]
+    finally:
+        ctx.prec = before
+    slow = np.flatnonzero(~np.array(sure))
     assert slow.size < 1500
     for k in slow.tolist():
-        element = {"x": float(x[checked[k]]), "g": 1.0}
-        assert arb.fits(float(got[k]), *arb.rounded(key, element, "bfloat16")), element
+        right, candidates = against_arb.rounded(key, {"x": x[[k]], "g": np.ones(1)}, fmt.name)
+        assert values[k] in ([right[0]] if candidates[0] is None else candidates[0]), x[k]
 
 
 @pytest.mark.parametrize("key", [k for k in MAPS if k[0] in UNARY], ids="-".join)
@@ -213,36 +108,6 @@ def test_all_bfloat16_inputs_are_decided_in_under_a_second(key: tuple[str, str, 
     assert min(seconds) < 1
     assert (refs.tier == MULTIPRECISION).sum() < 200
     assert refs.nan.sum() == np.isnan(x).sum()
-
-
-# ---------------------------------------------------------------- against the definitions
-
-
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_the_oracle_is_the_textbook_definition_at_4000_bits(key: tuple[str, str, str]) -> None:
-    fmt = FORMATS["float64"]
-    made = elements(fmt, 120, 77)
-    small = np.abs(made["x"][0]) < 1000
-    for name in ("y", "target", "pos_weight"):
-        small &= np.abs(made[name][0]) < 1000
-    inputs = {name: made[name][:, small] for name in needed(key)}
-    refs = oracle.evaluate(*key, inputs, fmt)
-    with mpmath.workprec(4000):
-        row = {name: a[0] for name, a in inputs.items()}
-        truths = ops.get(key[0]).maps[key[1], key[2]].definition(mp, row)
-        for i, truth in enumerate(truths):
-            assert close(refs, i, truth), (i, {name: float(v[i]) for name, v in row.items()})
-    assert len(truths) > 60
-
-
-def close(refs: oracle.References, i: int, truth: Any) -> bool:
-    """Within 1e-6 ulp of float64; up to the 4000 bits where the truth is exactly 0."""
-    hi, lo = (mp.mpf(float(part[0, i])) for part in (refs.hi, refs.lo))
-    value = mpmath.ldexp(hi + lo, int(refs.exponent[0, i]))
-    if refs.codes[0, i] == ZERO:
-        return bool(abs(truth) < mpmath.ldexp(1, -800))
-    exponent = max(mpmath.frexp(truth)[1] - 1, -1022) - 52
-    return bool(abs(value - truth) <= mpmath.ldexp(1, exponent) * 1e-6)
 
 
 # ---------------------------------------------------------------- limits
@@ -474,7 +339,7 @@ def test_rational_results_are_rounded_from_the_fraction(
 ) -> None:
     refs = evaluate(key, fmt, **{"target": 0.5, **row})
     assert refs.codes[0, 0] != 0  # settled without evaluation
-    assert refs.rounded()[0, 0] == rows.nearest(fmt, expected)
+    assert refs.rounded()[0, 0] == arb.nearest(fmt, expected)
 
 
 # ---------------------------------------------------------------- next to a boundary

@@ -1,21 +1,21 @@
 """categorical_entropy and kl_divergence: values that mix exp and log, derivatives that do not.
 
-REFERENCE_LONG=1 takes ten times as many rows for the comparisons with Arb.
+Against Arb: test_against_arb.py. Against the definitions: test_definitions.py.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from fractions import Fraction
 from typing import Any
 
+import against_arb
 import arb as first
-import arb_rows
 import emulated_rows
 import mpmath
 import numpy as np
 import pytest
+import textbook
 from against_arb import same
 
 from reference import bounds, formats, ops, oracle
@@ -28,8 +28,6 @@ ANY = "undefined"
 MAPS = [(op, *key) for op in ("categorical_entropy", "kl_divergence") for key in ops.get(op).maps]
 H, H_X, H_J, H_XX = MAPS[:4]
 KL, KL_X, KL_Y, KL_JX, KL_JY, KL_XX, KL_XY, KL_YX, KL_YY = MAPS[4:]
-SCALE = 10 if os.environ.get("REFERENCE_LONG") else 1
-LENGTHS = {1: 3, 2: 6, 3: 6, 7: 3, 17: 2}
 
 
 def evaluate(key: Any, fmt: str = "float64", **row: Any) -> oracle.References:
@@ -47,59 +45,6 @@ def zeros(refs: oracle.References) -> list[int]:
     return np.flatnonzero(refs.codes[0] == ZERO).tolist()
 
 
-# ---------------------------------------------------------------- against Arb and the definitions
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_every_family_is_rounded_as_arb_rounds_it(key: Any, format_name: str) -> None:
-    fmt = FORMATS[format_name]
-    rng = np.random.default_rng([5, fmt.precision, fmt.emax])
-    lengths = {n: rows * SCALE for n, rows in LENGTHS.items()}
-    compared, left_open, wrong = arb_rows.over_families(key, fmt, lengths, rng)
-    assert wrong == []
-    assert compared > 100
-    assert left_open <= 0.02 * compared
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_random_bit_patterns_are_rounded_as_arb_rounds_them(key: Any, format_name: str) -> None:
-    fmt = FORMATS[format_name]
-    rng = np.random.default_rng([11, MAPS.index(key), fmt.precision, fmt.emax])
-    for n in (2, 3, 7):
-        inputs = arb_rows.complete(key, arb_rows.bit_patterns(fmt, 8 * SCALE, n, rng), fmt, rng)
-        if "y" in inputs:
-            inputs["y"][::2] = arb_rows.bit_patterns(fmt, 8 * SCALE, n, rng)[::2]
-        assert arb_rows.disagreements(key, inputs, fmt)[2] == []
-
-
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_the_oracle_is_the_textbook_definition_at_4000_bits(key: Any) -> None:
-    fmt = FORMATS["float64"]
-    rng = np.random.default_rng(7)
-    count = 0
-    for n in (1, 2, 7):
-        x = formats.nearest(fmt, rng.standard_normal((8, n)) * 8)
-        x[::3, : n // 2] = -INF
-        inputs = arb_rows.complete(key, x, fmt, rng)
-        if "y" in inputs:  # near x, anything, and what x leaves out left out or not
-            inputs["y"][::2] = x[::2] + rng.choice([2.0**-40, 2.0**-10, 3.0], (4, n))
-        refs = oracle.evaluate(*key, inputs, fmt)
-        with mpmath.workprec(4000):
-            for r in range(len(x)):
-                row = {k: a[r] for k, a in inputs.items()}
-                infinite = np.isinf(row.get("y", np.zeros(1))).any()
-                if not arb_rows.covered(row) or (infinite and key[2] in ("-", "x", "x.x")):
-                    continue
-                truths = ops.get(key[0]).maps[key[1:]].definition(mpmath.mp, row)
-                for i, truth in enumerate(truths):
-                    if not refs.undefined[r, i] and mpmath.isfinite(truth):
-                        assert arb_rows.close(refs, r, i, truth), (row, i)
-                        count += 1
-    assert count >= 12
-
-
 @pytest.mark.parametrize("k", [10, 30, 52])
 @pytest.mark.parametrize("key", MAPS[4:], ids="-".join)
 def test_rows_that_nearly_agree_are_decided_without_mpmath(key: Any, k: int) -> None:
@@ -108,7 +53,8 @@ def test_rows_that_nearly_agree_are_decided_without_mpmath(key: Any, k: int) -> 
     x = rng.standard_normal((20, 9)) + 1.0
     inputs = {"x": x, "y": x * (1 + 2.0**-k * rng.integers(-3, 4, x.shape)), "g": np.ones(20),
               "v_x": rng.standard_normal(x.shape), "v_y": rng.standard_normal(x.shape)}  # fmt: skip
-    assert arb_rows.disagreements(key, inputs, FORMATS["float64"])[2] == []
+    tally = against_arb.compare(key, inputs, FORMATS["float64"])
+    assert tally.wrong == tally.missed == []
     refs = oracle.evaluate(*key, inputs, FORMATS["float64"])
     assert (refs.tier == 3).mean() <= 0.05
 
@@ -122,7 +68,7 @@ def test_rows_as_long_as_a_block_of_the_kernels_are_evaluated() -> None:
         rows = [oracle.evaluate(*KL, {"x": x[[r]], "y": y[[r]]}, FORMATS[fmt]).rounded()
                 for r in range(len(x))]  # fmt: skip
         assert refs.rounded().tolist() == np.concatenate(rows).tolist()
-        right, _ = arb_rows.rounded(KL, {"x": x[0], "y": y[0]}, fmt)
+        right, _ = against_arb.rounded(KL, {"x": x[0], "y": y[0]}, fmt)
         assert right[0] == refs.rounded()[0, 0]
 
 
@@ -296,7 +242,7 @@ def test_gradients_that_are_exactly_zero_at_single_entries() -> None:
 def test_the_entropy_of_equal_logits_is_log_k() -> None:
     for k in (2, 3, 10):
         with mpmath.workprec(400):
-            assert arb_rows.close(evaluate(H, x=[7.5] * k), 0, 0, mpmath.log(k))
+            assert textbook.close(evaluate(H, x=[7.5] * k), 0, 0, mpmath.log(k))
 
 
 # ---------------------------------------------------------------- extremes
@@ -336,7 +282,7 @@ def test_far_away_logits_decide_as_near_ones_do(key: Any, far: float) -> None:
         near = {k: np.where(a == far, -350.0, a) if k in ("x", "y") else a for k, a in row.items()}
         made = {k: np.asarray(a)[None] for k, a in row.items()}
         values = oracle.evaluate(*key, made, FORMATS["float32"]).rounded()[0]
-        for i, right in enumerate(arb_rows.rounded(key, near, "float32")[0][:tops]):
+        for i, right in enumerate(against_arb.rounded(key, near, "float32")[0][:tops]):
             if right is not None and abs(right) > 1e-30:
                 assert float(values[i]) == right, (row, i)
                 count += 1

@@ -1,25 +1,22 @@
 """masked_softmax: softmax of what is kept, nothing of what is dropped.
 
-REFERENCE_LONG=1 takes ten times as many rows for the comparisons with Arb.
+Against Arb: test_against_arb.py. Against the definitions: test_definitions.py.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
 from fractions import Fraction
 from typing import Any
 
 import arb as first
-import arb_rows
 import emulated_rows
-import mpmath
 import numpy as np
 import pytest
 from against_arb import same
 
-from reference import bounds, formats, ops, oracle
+from reference import bounds, ops, oracle
 from reference.formats import FORMATS
 from reference.ops.base import ZERO
 
@@ -27,8 +24,6 @@ INF, NAN = math.inf, math.nan
 ANY = "undefined"
 MAPS = [("masked_softmax", *key) for key in ops.get("masked_softmax").maps]
 VALUE, VJP, JVP, HVP = MAPS
-SCALE = 10 if os.environ.get("REFERENCE_LONG") else 1
-LENGTHS = {1: 4, 2: 8, 3: 8, 7: 5, 17: 3}
 
 
 def batch(x: Any, mask: Any, g: Any = None, v: Any = None) -> dict[str, Any]:
@@ -41,53 +36,6 @@ def batch(x: Any, mask: Any, g: Any = None, v: Any = None) -> dict[str, Any]:
 
 def evaluate(key: Any, *row: Any, fmt: str = "float64") -> oracle.References:
     return oracle.evaluate(*key, batch(*row), FORMATS[fmt])
-
-
-# ---------------------------------------------------------------- against Arb and the definitions
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_every_family_is_rounded_as_arb_rounds_it(key: Any, format_name: str) -> None:
-    fmt = FORMATS[format_name]
-    rng = np.random.default_rng([5, fmt.precision, fmt.emax])
-    lengths = {n: rows * SCALE for n, rows in LENGTHS.items()}
-    compared, left_open, wrong = arb_rows.over_families(key, fmt, lengths, rng)
-    assert wrong == []
-    assert compared > 500
-    assert left_open <= 0.01 * compared
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_random_bit_patterns_are_rounded_as_arb_rounds_them(key: Any, format_name: str) -> None:
-    fmt = FORMATS[format_name]
-    rng = np.random.default_rng([11, MAPS.index(key), fmt.precision, fmt.emax])
-    for n in (2, 3, 7, 17):
-        x = arb_rows.bit_patterns(fmt, 8 * SCALE, n, rng)
-        inputs = arb_rows.complete(key, x, fmt, rng)
-        dropped = inputs["mask"] == 0
-        inputs["x"][dropped] = rng.choice([NAN, INF, -INF, fmt.max_finite], dropped.sum())
-        assert arb_rows.disagreements(key, inputs, fmt)[2] == []
-
-
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_the_oracle_is_the_textbook_definition_at_4000_bits(key: Any) -> None:
-    fmt = FORMATS["float64"]
-    rng = np.random.default_rng(7)
-    count = 0
-    for n in (1, 2, 7):
-        x = formats.nearest(fmt, rng.standard_normal((8, n)) * 8)
-        inputs = arb_rows.complete(key, x, fmt, rng)
-        refs = oracle.evaluate(*key, inputs, fmt)
-        with mpmath.workprec(4000):
-            for r in range(len(x)):
-                row = {k: a[r] for k, a in inputs.items()}
-                truths = ops.get(key[0]).maps[key[1:]].definition(mpmath.mp, row)
-                for i, truth in enumerate(truths):
-                    assert arb_rows.close(refs, r, i, truth)
-                    count += 1
-    assert count == 80
 
 
 # ---------------------------------------------------------------- the mask

@@ -1,6 +1,7 @@
-"""The oracle against Arb, against the textbook definitions, and next to rounding boundaries.
+"""The oracle next to rounding boundaries, and the shape of its answers.
 
-Limits and rational results: test_oracle_limits.py. REFERENCE_LONG=1 takes ten times as many rows.
+Against Arb: test_against_arb.py. Against the definitions: test_definitions.py. Limits and rational
+results: test_oracle_limits.py. REFERENCE_LONG=1 takes ten times as many rows.
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ import math
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
 from fractions import Fraction
 from importlib.util import find_spec
 from typing import Any
 
 import against_arb
-import arb
 import mpmath
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from first_ops import (
     CE,
     CE_T,
     CE_X,
-    LENGTHS,
     LOG,
     LOG_X,
     LSE,
@@ -34,7 +32,6 @@ from first_ops import (
     SOFTMAX_X,
     SPARSE,
     batch,
-    covered_by_arb,
     evaluate,
     rounded,
 )
@@ -42,67 +39,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import cases, formats, ops, oracle
-from reference.formats import FORMATS, Format
+from reference.formats import FORMATS
 from reference.ops.base import ZERO, Batch
 
 mp = mpmath.mp
 
 
-def disagreements(
-    key: tuple[str, str, str], inputs: Mapping[str, Any], fmt: Format
-) -> against_arb.Comparison:
-    return against_arb.disagreements(
-        key,
-        inputs,
-        fmt,
-        rounded=lambda row: arb.rounded(*key, row, fmt.name),
-        covered=covered_by_arb,
-    )
-
-
 # ---------------------------------------------------------------- against Arb
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_every_family_is_rounded_as_arb_rounds_it(
-    key: tuple[str, str, str], format_name: str
-) -> None:
-    compared = left_open = 0
-    for family in cases.FAMILIES:
-        for n, rows in LENGTHS.items():
-            made = cases.make(family, key[0], format_name, n, seed=5, limit=rows * SCALE)
-            found = disagreements(key, cases.stack(made), FORMATS[format_name])
-            assert found[2] == [], (family, n)
-            compared, left_open = compared + found[0], left_open + found[1]
-    assert compared > 100 * SCALE
-    assert left_open <= 0.01 * compared
-
-
-@pytest.mark.parametrize("format_name", FORMATS)
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_random_bit_patterns_are_rounded_as_arb_rounds_them(
-    key: tuple[str, str, str], format_name: str
-) -> None:
-    fmt = FORMATS[format_name]
-    rng = np.random.default_rng([11, MAPS.index(key), fmt.precision, fmt.emax])
-    for n in (2, 3, 7):
-        count = 8 * SCALE
-        x = formats.from_bits(fmt, rng.integers(0, 1 << fmt.bits, (count, n), np.uint64))
-        x = np.where(np.isfinite(x), x, 0.0)
-        near = rng.random(count) < 0.5  # half of them with gaps that leave something to see
-        x[near] = formats.nearest(fmt, np.clip(x[near], -20, 20))
-        target = formats.nearest(fmt, rng.choice([0, 1, -1, 0.5, 0.7], (count, n)))
-        values = formats.from_bits(fmt, rng.integers(0, 1 << fmt.bits, (count, n), np.uint64))
-        bound = fmt.max_finite / 8 / n
-        g = np.clip(np.where(np.isfinite(values), values, 1.0), -bound, bound)
-        g = formats.nearest(fmt, g)
-        inputs = {"x": x, "g": g[:, 0] if ops.get(key[0]).per_row else g}
-        if "target" in ops.get(key[0]).inputs:
-            inputs["target"] = target
-        if "label" in ops.get(key[0]).inputs:
-            inputs["label"] = rng.integers(0, n, count)
-        assert disagreements(key, inputs, fmt)[2] == []
 
 
 @given(
@@ -123,48 +66,8 @@ def test_whatever_hypothesis_thinks_of(
         key[0], x=values, g=cotangent[0] if per_row else cotangent[: len(x)],
         target=cotangent[-len(x) :], label=len(x) - 1,
     )  # fmt: skip
-    assert disagreements(key, made, fmt)[2] == []
-
-
-# ---------------------------------------------------------------- against the definitions
-
-
-@pytest.mark.parametrize("key", MAPS, ids="-".join)
-def test_the_oracle_is_the_textbook_definition_at_4000_bits(key: tuple[str, str, str]) -> None:
-    fmt = FORMATS["float64"]
-    map_ = ops.get(key[0]).maps[key[1], key[2]]
-    count = 0
-    for family in ("realistic", "near_ties", "masks", "shift_ladder"):
-        for n in (1, 2, 7):
-            made = cases.make(family, key[0], fmt.name, n, seed=2, limit=4)
-            made = [c for c in made if usable_naively(c.inputs["x"])]
-            if not made:
-                continue
-            refs = oracle.evaluate(*key, cases.stack(made), fmt)
-            with mpmath.workprec(4000):
-                for r, case in enumerate(made):
-                    for i, truth in enumerate(map_.definition(mp, case.inputs)):
-                        if refs.undefined[r, i] or not mpmath.isfinite(truth):
-                            continue
-                        count += 1
-                        assert close(refs, r, i, truth), (case.case_id, i)
-    assert count > 30
-
-
-def usable_naively(x: Any) -> bool:
-    kept = x[np.isfinite(x)]
-    return covered_by_arb({"x": x}) and np.abs(kept).max() < 1e6 and np.ptp(kept) < 1000
-
-
-def close(refs: oracle.References, r: int, i: int, truth: Any) -> bool:
-    """Within 1e-6 ulp of the format; up to the 4000 bits where the truth is exactly 0."""
-    fmt = refs.format
-    value = mpmath.ldexp(mp.mpf(float(refs.hi[r, i])) + mp.mpf(float(refs.lo[r, i])),
-                         int(refs.exponent[r, i]))  # fmt: skip
-    if refs.codes[r, i] == ZERO:
-        return bool(abs(truth) < mpmath.ldexp(1, -3500))
-    exponent = max(mpmath.frexp(truth)[1] - 1, fmt.emin) - fmt.precision + 1
-    return bool(abs(value - truth) <= mpmath.ldexp(1, exponent) * 1e-6)
+    tally = against_arb.compare(key, made, fmt)
+    assert tally.wrong == tally.missed == []
 
 
 # ---------------------------------------------------------------- next to a boundary
@@ -244,7 +147,7 @@ def test_far_away_logits_decide_as_near_ones_do(
         made = [batch(key[0], x=x, target=t, label=n - 1,
                       g=g[0] if ops.get(key[0]).per_row else g) for x in rows]  # fmt: skip
         values = oracle.evaluate(*key, made[0], fmt).rounded()[0]
-        results, _ = arb.rounded(*key, {k: v[0] for k, v in made[1].items()}, format_name)
+        results, _ = against_arb.rounded(key, {k: v[0] for k, v in made[1].items()}, format_name)
         for i, right in enumerate(results):
             # the result at the far class itself depends on how far it is, and so does the loss
             if len(results) == n and i < tops and right is not None:
@@ -265,7 +168,7 @@ def test_gaps_up_to_1e300_are_decided(gap: float) -> None:
 def test_cotangent_sums_that_are_midpoints() -> None:
     # g_0 - G = 2^24 + 1 is a midpoint of float32, and s_0 = 1 - e^-200 leaves it downwards
     row = {"x": [0.0, -200.0, -300.0], "g": [1.0, -(2.0**24), -1.0]}
-    right, _ = arb.rounded(*LOG_X, row, "float32")
+    right, _ = against_arb.rounded(LOG_X, row, "float32")
     assert rounded(LOG_X, "float32", **row) == right == [16777216.0, -16777216.0, -1.0]
     # the same beyond the reach of any precision
     row["x"] = [0.0, -1e9, -2e9]

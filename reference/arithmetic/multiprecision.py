@@ -34,10 +34,12 @@ ObjectArray = NDArray[np.object_]
 
 _RADIUS_BITS = 64
 _GUARD = 16
+_SMALL_INTEGER = 30  # bits of what is raised as a power of e
 _EXACT = 128  # bits beyond P up to which sums and products are not rounded
 _add, _mul, _div = libmp.mpf_add, libmp.mpf_mul, libmp.mpf_div
 _ZERO: Raw = libmp.fzero
 _ONE: Raw = libmp.fone
+_HALF: Raw = libmp.fhalf
 
 
 class TooWide(ArithmeticError):
@@ -60,6 +62,18 @@ def _magnitude(a: Raw) -> Raw:
 def _leading(term: tuple[Raw, Raw]) -> float:
     """Sorting key: the exponent of the leading bit of |mid| + rad."""
     return max((p[2] + p[3] for p in term if p[1]), default=-math.inf)
+
+
+def _power_of_e(a: Raw, bits: int) -> Raw:
+    """e^a.
+
+    Beyond 600 bits mpmath takes an integer as a power of e, by as many long products as it has
+    bits: 40 ms for 1e300. e^(a + 1/2) e^(-1/2) costs two exponentials, whatever a is.
+    """
+    if bits <= 600 or a[2] < 0 or a[2] + a[3] <= _SMALL_INTEGER:
+        return libmp.mpf_exp(a, bits, "n")  # type: ignore[no-any-return]
+    inner, half = libmp.mpf_exp(_add(a, _HALF), bits, "n"), libmp.mpf_neg(_HALF)
+    return _mul(inner, libmp.mpf_exp(half, bits, "n"), bits, "n")  # type: ignore[no-any-return]
 
 
 def _raw(value: float) -> Raw:
@@ -263,7 +277,7 @@ class Multiprecision:
             raise TooWide("exp of a ball wider than 1")
         if a == _ZERO and ra == _ZERO:
             return _ONE, _ZERO
-        m = libmp.mpf_exp(a, self.bits + _GUARD, "n")
+        m = _power_of_e(a, self.bits + _GUARD)
         rounding = self._rounding(m)
         spread = _up_mul(_up_add(_magnitude(m), rounding), libmp.mpf_shift(ra, 1))
         return m, _up_add(spread, rounding)
@@ -279,7 +293,7 @@ class Multiprecision:
             # e^a - 1 = a + a^2/2 + ..., and the rest is below a^2.
             m, rounding = a, _up_mul(_magnitude(a), _magnitude(a))
         else:
-            power = libmp.mpf_exp(a, self.bits + _GUARD + max(0, -size), "n")
+            power = _power_of_e(a, self.bits + _GUARD + max(0, -size))
             m = libmp.mpf_sub(power, _ONE, self.bits + _GUARD, "n")
             rounding = self._rounding(m)
         slope = _up_add(_up_add(m, _ONE), rounding)  # e^a
@@ -298,7 +312,7 @@ class Multiprecision:
             rounding = _up_add(_up_mul(_magnitude(square), _magnitude(a)), self._rounding(m))
         else:
             bits = self.bits + _GUARD + 2 * max(0, -size) + 4
-            power = libmp.mpf_exp(a, bits, "n")
+            power = _power_of_e(a, bits)
             # Rounded: e^-1e30 - 1 has more bits than there is memory.
             less = libmp.mpf_sub(power, _ONE, bits, "n")
             m = libmp.mpf_sub(less, a, self.bits + _GUARD, "n")
@@ -322,7 +336,9 @@ class Multiprecision:
             # a - a^2/2 + ..., and the rest is below a^2.
             m, rounding = a, _up_mul(_magnitude(a), _magnitude(a))
         else:
-            m = libmp.mpf_log(_add(_ONE, a), self.bits + _GUARD, "n")
+            # Rounded, as e^1e30 has no room beside a 1: by 2^-P-16 of log1p(a) at most.
+            total = _add(_ONE, a, 2 * (self.bits + _GUARD), "n")
+            m = libmp.mpf_log(total, self.bits + _GUARD, "n")
             rounding = self._rounding(m)
         least = libmp.mpf_sub(_add(_ONE, a, _RADIUS_BITS, "d"), ra, _RADIUS_BITS, "d")
         if libmp.mpf_sign(least) <= 0:
