@@ -45,7 +45,7 @@ def measured(
     plan: Plan, *, number: int = 0, accident: Answer | None = None
 ) -> list[dict[str, Any]]:
     killed = accident or Crashed("signal", "SIGKILL")
-    bench = Bench(plan, executor=lambda name, context: Dying(name, context, number, killed))
+    bench = Bench(plan, executor=lambda name, context, _: Dying(name, context, number, killed))
     try:
         return [figures(bench.measure(Cell.from_key(key))) for key in KEYS]
     finally:
