@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import arb_table
 import pytest
 
 
-def _lines(config: pytest.Config) -> dict[str, arb_table.Line]:
+def _lines(config: pytest.Config) -> dict[str, Any]:
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is None or not os.environ.get("REFERENCE_LONG"):
         return {}
+    import arb_table  # needs python-flint, which not every test does
+
     reports = [r for found in terminal.stats.values() for r in found]
     return arb_table.collect(r for r in reports if getattr(r, "when", "") == "call")
 
@@ -25,6 +26,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     lines = _lines(config)
     if lines:
+        import arb_table
+
         terminalreporter.section("against Arb")
         for line in arb_table.text(lines):
             terminalreporter.write_line(line)
