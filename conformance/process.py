@@ -50,6 +50,8 @@ __all__ = ["Child"]
 _SCRIPT = Path(__file__).resolve().with_name("executor_child.py")
 _TAIL = 4096
 """Bytes kept of what a child prints."""
+_STACK = b"most recent call first"
+_STACK_SECONDS = 0.5
 _PATIENCE = 5.0
 """Seconds that a process whose pipe is closed gets to be dead; freeing gigabytes takes time."""
 
@@ -101,6 +103,7 @@ class Child:
             os.close(fd)
         os.set_blocking(self._to_child, False)
         os.set_blocking(self._from_child, False)
+        self._watch = Watch(self.process)
         self._output = _Tail(self.process.stdout)
         self._readable = select.poll()
         self._readable.register(self._from_child, select.POLLIN)
@@ -111,15 +114,15 @@ class Child:
         self, request: Request | None, seconds: float, memory_limit: int, phase: str
     ) -> Result | Raised | Hello | Crashed | TimedOut:
         """Send `request`, if any, and wait for the answer, the deadline or the end."""
-        watch = Watch(self.process, time.monotonic() + seconds, memory_limit)
+        self._watch.begin(seconds, memory_limit)
         self._output.clear()
         try:
             if request is not None:
                 self._number += 1
                 header = {**request_header(request), "number": self._number}
-                self._write(encode(header, request.arrays, self._shared_out), watch)
+                self._write(encode(header, request.arrays, self._shared_out))
             limit = answer_limit(request)
-            frame = read_frame(lambda size: self._read_exactly(size, watch), limit)
+            frame = read_frame(self._read_exactly, limit)
             header, arrays = decode(*frame, self._shared_in, limit)
             if header.pop("number", None) != self._number:
                 raise ProtocolError("it answered another question")
@@ -177,21 +180,21 @@ class Child:
                 shared.close()
         self._shared_in = self._shared_out = None
 
-    def _write(self, data: bytes, watch: Watch) -> None:
+    def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             try:
                 view = view[os.write(self._to_child, view) :]
             except BlockingIOError:
-                watch.wait(self._writable)
+                self._watch.wait(self._writable)
 
-    def _read_exactly(self, size: int, watch: Watch) -> bytes:
+    def _read_exactly(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
             try:
                 chunk = os.read(self._from_child, min(size - len(data), 1 << 20))
             except BlockingIOError:
-                watch.wait(self._readable)
+                self._watch.wait(self._readable)
                 continue
             if not chunk:
                 raise GoneError
@@ -203,7 +206,11 @@ class Child:
         if hasattr(signal, "SIGUSR1"):
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGUSR1)
-            time.sleep(0.1)  # faulthandler writes at once, or the process is not running at all
+            # faulthandler writes at once, or the process is not running at all.
+            until = time.monotonic() + _STACK_SECONDS
+            while not self._output.holds(_STACK) and time.monotonic() < until:
+                time.sleep(0.01)
+            time.sleep(0.02)
         self.kill()
         return self._output.text()
 
@@ -249,6 +256,11 @@ class _Tail:
         """Forget what came before."""
         with self._lock:
             self._kept.clear()
+
+    def holds(self, text: bytes) -> bool:
+        """Whether this is in what is kept."""
+        with self._lock:
+            return text in self._kept
 
     def text(self) -> str:
         """What is kept."""

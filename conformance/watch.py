@@ -30,24 +30,24 @@ class GoneError(Exception):
 
 
 class Watch:
-    """Waits on a pipe of a child.
+    """Waits on the pipes of a child.
 
     Parameters
     ----------
     process : Popen
         The child's guard: every process below it counts.
-    until : float
-        The deadline, by the monotonic clock.
-    memory_limit : int
-        Resident bytes of all these processes together.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], until: float, memory_limit: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._until = until
-        self._limit = memory_limit
+        self._until = self._limit = 0.0
         self._pids: list[int] = []
         self._next_scan = 0.0
+
+    def begin(self, seconds: float, memory_limit: int) -> None:
+        """Start the clock, and say how many resident bytes all these processes may hold."""
+        self._until = time.monotonic() + seconds
+        self._limit = memory_limit
 
     def wait(self, poll: select.poll) -> None:
         """Return when the pipe is ready; raise when something else has happened."""
@@ -73,7 +73,7 @@ class Watch:
             self._pids = [process.pid for process in processes.descendants(self._process.pid)]
             took = time.monotonic() - now
             self._next_scan = now + max(_SCAN_SECONDS, took / _SCAN_SHARE)
-        return processes.resident(self._pids, self._limit)
+        return processes.resident(self._pids, int(self._limit))
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
