@@ -40,6 +40,7 @@ from .exponential import (
     approximately_zero,
     exact,
     residue,
+    same,
     side,
     zero_products,
 )
@@ -185,7 +186,7 @@ def settle(
         elif b.equal[r]:
             _settle_equal(out, r, kept, p.row(r), exact(v[r]), h, factor(r))
         elif suspects[r].any():
-            if np.ptp(v[r][kept]) == 0:
+            if same(v[r][kept]):
                 out.codes[r] = ZERO
             elif p.constant(r, kept):
                 zeros = zero_products(b.x[r][kept], v[r][kept]) if h else slice(None)

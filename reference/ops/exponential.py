@@ -123,6 +123,11 @@ def side(a: Multiprecision, numerator: ExpSum, denominator: ExpSum, boundary: Ba
     return (numerator - denominator.times(b)).ball(a)
 
 
+def same(values: F64) -> bool:
+    """Are all values of a row the same?"""
+    return bool((values == values[:1]).all())
+
+
 def common_mean(
     x: F64, values: F64, fractions: Callable[[], Exact] | None = None
 ) -> Fraction | None:
@@ -131,7 +136,7 @@ def common_mean(
     That is when sum_j s_j v_j is rational: V = q S, coefficient by coefficient. Values that are no
     float64 numbers come as ``fractions``, and approximately.
     """
-    if fractions is None and values.size and (values == values[0]).all():
+    if fractions is None and values.size and same(values):
         return Fraction(float(values[0]))
     keys, group = np.unique(x, return_inverse=True)
     counts = np.bincount(group, minlength=len(keys))
@@ -176,6 +181,7 @@ __all__ = [
     "common_mean",
     "exact",
     "residue",
+    "same",
     "side",
     "step_of",
     "zero_products",
