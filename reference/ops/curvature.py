@@ -40,6 +40,7 @@ from .exponential import (
     approximately_zero,
     exact,
     residue,
+    same,
     zero_products,
 )
 from .limits import settle_limits
@@ -182,7 +183,7 @@ def settle(
             out.codes[r] = ZERO
         elif b.equal[r]:
             _settle_equal(out, r, kept, p.row(r), exact(v[r]), h, factor(r))
-        elif np.ptp(v[r][kept]) == 0:
+        elif same(v[r][kept]):
             out.codes[r] = ZERO
         elif p.constant(r, kept):
             zeros = zero_products(b.x[r][kept], v[r][kept]) if h else slice(None)

@@ -145,6 +145,11 @@ def expanded(factors: Sequence[ExpSum]) -> ExpSum:
     return reduce(mul, factors)
 
 
+def same(values: F64) -> bool:
+    """Are all values of a row the same?"""
+    return bool((values == values[:1]).all())
+
+
 def common_mean(
     x: F64, values: F64, fractions: Callable[[], Exact] | None = None
 ) -> Fraction | None:
@@ -153,7 +158,7 @@ def common_mean(
     That is when sum_j s_j v_j is rational: V = q S, coefficient by coefficient. Values that are no
     float64 numbers come as ``fractions``, and approximately.
     """
-    if fractions is None and values.size and (values == values[0]).all():
+    if fractions is None and values.size and same(values):
         return Fraction(float(values[0]))
     keys, group = np.unique(x, return_inverse=True)
     counts = np.bincount(group, minlength=len(keys))
@@ -200,6 +205,7 @@ __all__ = [
     "exact",
     "expanded",
     "residue",
+    "same",
     "step_of",
     "zero_products",
 ]

@@ -14,7 +14,8 @@ value mixes exp and log, and no theorem says that it is not rational otherwise.
 
 Limits: an entry with s(x)_i = 0 contributes 0 whatever y_i is, unless it is NaN; s(x)_i > 0 with
 l(y)_i = -inf gives +inf. x with one +inf at k: -l(y)_k. Undefined: x without anything finite or
-with several +inf; y likewise, unless something with s(x)_i > 0 is certainly at l(y)_i = -inf.
+with several +inf; y likewise. Unless something with s(x)_i > 0 is certainly at l(y)_i = -inf, as it
+is where all several +inf of x meet that.
 
 Derivatives: :mod:`reference.ops.kl_gradients` and :mod:`reference.ops.kl_second`.
 """
@@ -28,7 +29,7 @@ import numpy as np
 
 from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import expectation, kl_gradients, kl_second, log_softmax
-from .base import NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Map, Op, Settled, Textbook
+from .base import FORMULA, NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Map, Op, Settled, Textbook
 from .pairs import Pair, PairRow
 from .softmax import define as softmax
 
@@ -70,13 +71,14 @@ def settle(b: Batch) -> Settled:
     pair = Pair(b)
     out = Settled.formula((b.rows, 1))
     logs = log_softmax.settle(Batch({"x": pair.raw_y})).codes
-    gone = (pair.kept & (logs == NEG_INF)).any(axis=1)
-    open_ = (pair.kept & (logs == UNDEFINED)).any(axis=1)
+    gone = pair.kept & (logs == NEG_INF)
+    open_ = pair.open_x.any(axis=1) | (pair.kept & (logs == UNDEFINED)).any(axis=1)
     out.codes[open_, 0] = UNDEFINED
-    out.codes[gone, 0] = POS_INF
-    out.codes[~pair.x.regular, 0] = UNDEFINED
+    # With several +inf in x it is not known where its probability is, but for that it is there.
+    certain = np.where(pair.open_x.any(axis=1), (gone == pair.kept).all(axis=1), gone.any(axis=1))
+    out.codes[certain & pair.x.regular, 0] = POS_INF
     out.codes[pair.nan, 0] = NAN
-    for r in map(int, np.flatnonzero(pair.both & pair.alike & ~gone)):
+    for r in map(int, np.flatnonzero(pair.both & pair.alike & (out.codes[:, 0] == FORMULA))):
         if pair.same(r):
             out.codes[r, 0] = ZERO
     return out

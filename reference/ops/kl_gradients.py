@@ -10,8 +10,9 @@ Transcendental otherwise: q S(x) S(y) = e^(y_i) S(x) - e^(x_i) S(y) makes S(x) a
 other, hence multiples of each other, and q S(y) has coefficients of one sign only.
 
 Limits: the gradient to x needs y on K only. Where y is infinite there, with two or more classes in
-K, delta tips the balance: +-inf, as far as the sign is certain. The gradient to y is undefined
-where one of the softmaxes has an undefined entry.
+K, delta tips the balance: +-inf, as far as the sign is certain. Entry by entry, the gradients are
+undefined where a softmax that they contain is: beside several +inf in y the gradient to y is
+-g s(x)_i, beside several in x it is g s(y)_i.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def settle_vjp_x(b: Batch) -> Settled:
                 out.exact(r, i, scale * (value - mean))
         else:
             _settle_common_delta(out, pair, r, kept)
+    out.codes[pair.open_x] = UNDEFINED
     out.codes[pair.nan] = NAN
     return out
 
@@ -142,34 +144,27 @@ def textbook_vjp_y(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle_vjp_y(b: Batch) -> Settled:
     pair = Pair(b)
-    out = unless_both(pair, b.n)
+    out = Settled.formula((b.rows, b.n))
     s, other = shifted(pair.x)[0], shifted(pair.y)[0]
     suspects = approximately_zero(s - other, s + other)
+    known = [~p.kept | p.equal[:, None] for p in (pair.x, pair.y)]
     for r in map(int, np.flatnonzero(pair.both)):
         if b.g[r, 0] == 0 or pair.same(r):
             out.codes[r] = ZERO
             continue
-        for i in range(b.n):
-            parts = [_share(p, r, i) for p in (pair.x, pair.y)]
-            if None not in parts:
-                out.exact(r, i, cotangent_of(b, r) * (parts[1] - parts[0]))  # type: ignore[operator]
+        for i in np.flatnonzero(known[0][r] & known[1][r]).tolist():
+            here, there = _share(pair.x, r, i), _share(pair.y, r, i)
+            out.exact(r, i, cotangent_of(b, r) * (there - here))
         if suspects[r].any():
             out.codes[r, pair.equal_entries(r)] = ZERO
-    return out
-
-
-def _share(b: Batch, r: int, i: int) -> Fraction | None:
-    """s_i, where that is rational."""
-    if not b.kept[r, i]:
-        return Fraction(0)
-    return Fraction(1, int(b.count[r])) if b.equal[r] else None
-
-
-def unless_both(pair: Pair, columns: int) -> Settled:
-    out = Settled.formula((pair.batch.rows, columns))
-    out.codes[~pair.both] = UNDEFINED
+    out.codes[pair.open_] = UNDEFINED
     out.codes[pair.nan] = NAN
     return out
+
+
+def _share(b: Batch, r: int, i: int) -> Fraction:
+    """s_i, where that is rational."""
+    return Fraction(int(b.kept[r, i]), int(b.count[r]))
 
 
 def quotient_vjp_y(b: Batch, i: int) -> Quotient:

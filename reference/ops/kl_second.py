@@ -15,7 +15,8 @@ logits then. jvp to y where V(y) S(x) - V(x) S(y) = q S(x) S(y). hvp x.x: see
 :mod:`reference.ops.curvature`; the other blocks: :mod:`reference.ops.deviation`.
 
 Limits: jvp to x and hvp x.x are undefined where y is infinite at one of two or more classes with
-s_i > 0. The other derivatives are judged where both rows are regular (or one-hot by one +inf).
+s_i > 0. The blocks of the Hessian beside x.x contain one softmax each, and the other row does not
+matter to them (beside NaN in it they are left open). Sums are undefined where an entry is.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ from .exponential import (
     exact,
     expanded,
     residue,
+    same,
 )
 from .kl_gradients import (
     cotangent_of,
     delta_of,
     softmaxes,
     textbook_delta,
-    unless_both,
 )
 from .pairs import Pair, PairRow
 from .softmax import define as softmax
@@ -76,7 +77,6 @@ def textbook_jvp_x(a: BoundArithmetic, b: Batch) -> Bound:
 def settle_jvp_x(b: Batch) -> Settled:
     pair, v = Pair(b), b.tangent()
     out = Settled.formula((b.rows, 1))
-    out.codes[~pair.x.regular] = UNDEFINED
     suspects = _rational_suspects(pair, v)
     for r in map(int, np.flatnonzero(pair.x.regular)):
         kept = np.flatnonzero(pair.kept[r])
@@ -84,12 +84,13 @@ def settle_jvp_x(b: Batch) -> Settled:
             out.codes[r, 0] = ZERO
         elif pair.bad[r].any():
             out.codes[r, 0] = UNDEFINED
-        elif np.ptp(v[r][kept]) == 0 or pair.delta.constant(r, kept):
+        elif same(v[r][kept]) or pair.delta.constant(r, kept):
             out.codes[r, 0] = ZERO
         elif suspects[r]:
             value = Covariance.of(pair.x, pair.delta, v, r).rational()
             if value is not None:
                 out.exact(r, 0, value)
+    out.codes[pair.open_x.any(axis=1)] = UNDEFINED
     out.codes[pair.nan] = NAN
     return out
 
@@ -133,9 +134,9 @@ def textbook_jvp_y(a: BoundArithmetic, b: Batch) -> Bound:
 
 def settle_jvp_y(b: Batch) -> Settled:
     pair, v = Pair(b), b.tangent("y")
-    out = unless_both(pair, 1)
+    out = Settled.formula((b.rows, 1))
     for r in map(int, np.flatnonzero(pair.both)):
-        if pair.same(r) or np.ptp(v[r][pair.kept[r] | pair.y.kept[r]]) == 0:
+        if pair.same(r) or same(v[r][pair.kept[r] | pair.y.kept[r]]):
             out.codes[r, 0] = ZERO
             continue
         means = [common_mean(p.x[r][p.kept[r]], v[r][p.kept[r]]) for p in (pair.x, pair.y)]
@@ -145,6 +146,8 @@ def settle_jvp_y(b: Batch) -> Settled:
             value = _rational_difference(pair, v, r)
             if value is not None:
                 out.exact(r, 0, value)
+    out.codes[pair.open_.any(axis=1)] = UNDEFINED
+    out.codes[pair.nan] = NAN
     return out
 
 
@@ -219,6 +222,7 @@ def settle_hvp_xx(b: Batch) -> Settled:
     out = curvature.settle(pair.x, pair.delta, b.tangent(), 1, lambda r: cotangent_of(b, r), zero)
     tipped = pair.bad.any(axis=1) & (pair.x.count > 1) & pair.x.regular & ~zero
     out.codes[tipped[:, None] & pair.kept] = UNDEFINED
+    out.codes[pair.open_x] = UNDEFINED
     out.codes[pair.nan] = NAN
     return out
 
@@ -266,7 +270,8 @@ def _block(sign: int, of: str, tangent: str) -> Map:
         out = deviation.settle_scaled(
             logits(b), v, lambda r: sign * cotangent_of(b, r), np.asarray(b.g[:, 0] == 0)
         )
-        out.codes[~pair.both] = UNDEFINED
+        out.codes[pair.open_x if of == "x" else pair.open_y] = UNDEFINED
+        out.codes[pair.nan & ~logits(b).has_nan] = UNDEFINED
         return out
 
     def quotient(b: Batch, i: int) -> Quotient:

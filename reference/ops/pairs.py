@@ -1,8 +1,9 @@
 """Two rows of logits x and y, and delta = x - y: what the Kullback-Leibler divergence is made of.
 
 With one +inf at k a softmax is one-hot at k, whatever else the row holds, and so are its limits
-here: such a row is replaced by 0 at k and -inf elsewhere. K are the entries with s(x) > 0, the
-finite ones of the (replaced) x.
+here: such a row is replaced by 0 at k and -inf elsewhere. With several it is 0 at every other entry
+and open at these; such a row is replaced likewise, and its open entries are told by ``open_x`` and
+``open_y``. K are the entries with s(x) > 0, the finite ones of the (replaced) x.
 
 With c = delta - <s(x), delta> over K, and rho = (sum of e^y outside K) / (sum inside K):
 
@@ -21,20 +22,17 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.base import F64, Mask
-from .base import Batch, Logits
+from .base import UNDEFINED, Batch, Logits
 from .curvature import Vectors
 from .deviation import anchor_index, picked, shifted
 from .exponential import Powers, exact, step_of
-from .limits import one_infinity
+from .limits import settle_limits
 
 
-def one_hot_at_infinity(b: Batch) -> F64:
-    """x with rows of exactly one +inf replaced."""
-    x = b.x.copy()
-    for r, k in one_infinity(b):
-        x[r] = -np.inf
-        x[r, k] = 0.0
-    return x
+def at_infinity(b: Batch) -> F64:
+    """x, in rows of two or more with +inf: 0 there and -inf elsewhere."""
+    rows = (b.infinities > 0) & ~b.has_nan & (b.n > 1)
+    return np.where(rows[:, None], np.where(b.x == np.inf, 0.0, -np.inf), b.x)
 
 
 class Pair:
@@ -44,9 +42,10 @@ class Pair:
         self.batch = b
         plain = Batch({"x": np.asarray(b.inputs["y"], np.float64)})
         self.nan: Mask = b.has_nan | plain.has_nan
-        self.x = Batch({"x": one_hot_at_infinity(b)})
-        self.y = Batch({"x": one_hot_at_infinity(plain)})
+        self.x = Batch({"x": at_infinity(b)})
+        self.y = Batch({"x": at_infinity(plain)})
         self.raw_y: F64 = plain.x
+        self.open_x, self.open_y = (settle_limits(row).codes == UNDEFINED for row in (b, plain))
         self._powers: dict[int, tuple[Powers, Powers]] = {}
 
     @classmethod
@@ -82,8 +81,13 @@ class Pair:
         return Vectors(x / 2 - y / 2, lambda r: exact(x[r]) - exact(y[r]), scale=2.0)
 
     @cached_property
+    def open_(self) -> Mask:
+        """Entries where one of the two softmaxes is undefined."""
+        return np.asarray(self.open_x | self.open_y)
+
+    @cached_property
     def both(self) -> Mask:
-        """Rows whose two softmaxes are defined."""
+        """Rows in which both softmaxes have something that is defined."""
         return np.asarray(self.x.regular & self.y.regular & ~self.nan)
 
     @cached_property
@@ -147,8 +151,8 @@ class Pair:
             f = np.where(self.kept, self.usable_y - self.y.m, 0.0)
             gap = np.where(s > 0, s * (d - f), 0.0).sum(axis=1, keepdims=True)
             value = gap + np.log(largest) - np.log(other)
-        apart = (self.kept & ~self.y.kept).any(axis=1, keepdims=True)
-        return np.asarray((value < 1) & ~self.bad.any(axis=1, keepdims=True) & ~apart)
+        far = (self.bad | (self.kept & ~self.y.kept)).any(axis=1, keepdims=True)
+        return np.asarray((value < 1) & ~far)
 
     @cached_property
     def reference(self) -> tuple[F64, F64]:
