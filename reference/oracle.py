@@ -29,7 +29,7 @@ from .environment import FlushToZero, check_subnormals
 from .escalation import MAX_BITS, Undecided, attempt
 from .fast import Block, Decided
 from .formats import Format
-from .ops.base import EXACT, FORMULA, Batch, Settled
+from .ops.base import EXACT, FORMULA, ZERO, Batch, Settled
 from .references import (
     BINARY64,
     DOUBLE_DOUBLE,
@@ -43,6 +43,7 @@ from .references import (
 )
 
 __all__ = [
+    "ZERO",
     "FlushToZero",
     "References",
     "Undecided",
