@@ -143,10 +143,8 @@ def _between(negative: bool, low: Raw, high: Raw, digits: int) -> Decimal | Half
     below = _scaled(low, exponent, digits, "d")
     if libmp.mpf_gt(libmp.mpf_sub(above, below, 64, "u"), libmp.mpf_shift(libmp.fone, -_NARROW)):
         return None
-    if _floor(below) < least:
-        # Around a power of ten, and nearer to it than half a unit of the smaller ones.
-        return Decimal(negative, least, exponent, digits)
     # The number lies strictly inside: above floor(low + 1/2) - 1/2, below ceil(high - 1/2) + 1/2.
+    # Below a power of ten units are ten times smaller: half of one of these is not as near, either.
     first = (_floor(libmp.mpf_shift(below, 1)) + 1) >> 1
     last = _ceiling(libmp.mpf_shift(above, 1)) >> 1
     if first == last:

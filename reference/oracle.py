@@ -31,7 +31,7 @@ from .environment import FlushToZero, check_subnormals
 from .escalation import MAX_BITS, Undecided, attempt
 from .fast import Decided
 from .formats import Format
-from .ops.base import EXACT, FORMULA, Batch, Map, Settled, over_rows
+from .ops.base import EXACT, FORMULA, ZERO, Batch, Map, Settled, over_rows
 from .references import (
     BINARY64,
     DOUBLE_DOUBLE,
@@ -45,6 +45,7 @@ from .references import (
 )
 
 __all__ = [
+    "ZERO",
     "FlushToZero",
     "References",
     "Undecided",

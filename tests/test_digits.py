@@ -165,6 +165,14 @@ def test_around_a_boundary_the_side_decides() -> None:
     assert (str(nines.decide(1)), str(nines.decide(-1))) == ("1.0e+2", "99")
 
 
+def test_an_end_that_reaches_beyond_a_boundary_by_next_to_nothing_decides_nothing() -> None:
+    boundary, near, over = Fraction(1, 8), Fraction(2) ** -300, Fraction(2) ** -5000
+    for side in (1, -1):
+        for sign in (1, -1):
+            made = ball(sign * (boundary + side * near), near + over, 2, bits=400)
+            assert isinstance(made, Halfway)
+
+
 def test_around_a_power_of_ten_nothing_is_open() -> None:
     """Units are ten times smaller below it: half of one of these is far away all the same."""
     for exponent in (-30, -3, 0, 1, 2, 15):
@@ -212,6 +220,12 @@ def test_powers_of_ten_are_exact_or_bounds() -> None:
         low, high = (d._fraction(d._power_of_ten(n, 64, toward)) for toward in "du")
         assert low < 10**n < high
         assert high - low < low / 2**50
+    for exponent in (20_000, -20_000):  # no longer exact
+        value = raw(Fraction(123) * 10 ** (2 * abs(exponent)))
+        low, high = (d._fraction(d._scaled(value, exponent, 5, toward)) for toward in "du")
+        right = Fraction(123) * Fraction(10) ** (2 * abs(exponent) - exponent)
+        assert low < right < high
+        assert high - low < right / 2**150
     generator = np.random.default_rng(0)
     for _ in range(200):
         value = Fraction(int(generator.integers(1, 2**60)), 1) * Fraction(2) ** int(

@@ -97,6 +97,16 @@ def agree(refs: oracle.References, expected: Any, where: Any) -> None:
         assert right == ANY or same(got, float(right)), (where, i, got, right)
 
 
+def test_an_infinite_y_where_x_has_no_weight_leaves_no_weight_elsewhere() -> None:
+    """s(y) is one-hot at 0, where s(x) is 0: the difference is one of two disjoint softmaxes."""
+    x, y = [-INF, -0.65, 0.8, 0.4], [INF, 0.65, -0.8, -0.4]
+    rest = oracle.evaluate("softmax", "value", "-", {"x": np.array([x[1:]])}, FORMATS["float64"])
+    right = np.append(0.5, -rest.rounded()[0] / 2)
+    np.testing.assert_array_equal(evaluate(KL_Y, x=x, y=y, g=0.5).rounded()[0], right)
+    assert evaluate(KL_JY, x=x, y=y, v=[0.0, 1.0, 1.0, 1.0]).rounded()[0] == [-1.0]
+    assert evaluate(KL, x=x, y=y).rounded()[0] == [INF]
+
+
 def test_an_entry_at_minus_infinity_is_as_if_absent() -> None:
     for key in MAPS[:4]:
         alone = evaluate(key, x=[0.5, 1.5], v=[1, 3]).rounded()[0].tolist()

@@ -327,6 +327,14 @@ def test_sums_of_exponentials_are_evaluated_to_their_sign() -> None:
         ball = total.sign(a)
         assert mpmath.libmp.mpf_sign(ball.mid[0, 0]) == sign
         assert total.is_zero == (sign == 0)
+        value = total.value(a)
+        mid, rad = (mpmath.mp.make_mpf(v[0, 0]) for v in (value.mid, value.rad))
+        with mpmath.workprec(3000):
+            e = mpmath.exp(mpmath.mpf(low))
+            truth = coefficients[0] + mpmath.mpf(coefficients[1]) * e
+            assert abs(mid - truth) <= rad
+            assert rad <= abs(truth) * mpmath.mpf(2) ** -2000
+            assert (rad > 0) == (sign != 0)  # also where e^-1e300 is all that is left out
 
 
 # ---------------------------------------------------------------- bounds

@@ -225,6 +225,17 @@ def test_limits_of_soft_targets(x: list[float], target: list[float], expected: A
         assert same(float(refs.rounded()[0, 0]), value)
 
 
+@pytest.mark.parametrize("big", [1e308, 1.5e308])
+def test_targets_whose_sum_leaves_float64_on_the_way(big: float) -> None:
+    """1e308 + 1e308 - 1e308 - 1e308 is 0: the gradient is -g t, exactly."""
+    t = [big, big, -big, -big]
+    refs = evaluate(CE_X, "float64", x=[0.0, 1.0, 2.0, 3.0], target=t, g=0.5)
+    assert refs.rounded()[0].tolist() == [-0.5 * v for v in t]
+    assert (refs.tier == 0).all()
+    beyond = evaluate(CE_X, "float64", x=[0.0, 1.0, 2.0], target=[big, big, 0.0], g=0.125)
+    assert beyond.rounded()[0, 2] == pytest.approx(0.25 * big * 0.6652409557748219)
+
+
 @pytest.mark.parametrize("x", [[0.0, 0.0], [0.0, 1.0], [-INF, 1.0], [INF, 1.0]])
 def test_a_nan_target_makes_the_gradient_nan_but_not_that_to_the_targets(x: list[float]) -> None:
     assert evaluate(CE_X, x=x, target=[NAN, 1.0]).nan.all()
