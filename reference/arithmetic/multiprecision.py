@@ -316,6 +316,10 @@ class Multiprecision:
         elif a[2] + a[3] < -self.bits - _GUARD:
             # a - a^2/2 + ..., and the rest is below a^2.
             m, rounding = a, _up_mul(_magnitude(a), _magnitude(a))
+        elif a[0] == 0 and a[2] + a[3] > self.bits + _EXACT:
+            # log a + log(1 + 1/a): 1 + a can have more bits than there is memory.
+            m = libmp.mpf_log(a, self.bits + _GUARD, "n")
+            rounding = _up_add(self._rounding(m), _div(_ONE, a, _RADIUS_BITS, "u"))
         else:
             m = libmp.mpf_log(_add(_ONE, a), self.bits + _GUARD, "n")
             rounding = self._rounding(m)
