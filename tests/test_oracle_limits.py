@@ -253,13 +253,14 @@ def test_no_classes_and_no_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [(op, *k) for op in ops.OPS for k in ops.get(op).maps if "label" not in ops.get(op).inputs],
+    "key",
+    [(name, *k) for name, op in ops.OPS.items() for k in op.maps if "label" not in op.inputs],
     ids="-".join,
-)  # fmt: skip
+)
 def test_rows_without_classes_end_in_every_map(key: Any) -> None:
     none = np.zeros((2, 0))
     per_row = ops.get(key[0]).per_row
-    inputs = {name: none for name in ops.get(key[0]).inputs}
+    inputs: dict[str, Any] = dict.fromkeys(ops.get(key[0]).inputs, none)
     inputs |= {"g": np.ones(2) if per_row else none}
     inputs |= {f"v_{name}": none for name in ops.get(key[0]).differentiable}
     refs = oracle.evaluate(*key, inputs, FORMATS["float64"])
