@@ -11,6 +11,8 @@ class FlushToZero(RuntimeError):
 
 def check_subnormals() -> None:
     """Raise :class:`FlushToZero` where this thread's flush-to-zero bit is on."""
-    smallest = np.nextafter(np.zeros(1), 1.0)
-    if (smallest * np.ones(1))[0] == 0 or (smallest + smallest)[0] == 0:
+    with np.errstate(under="ignore"):
+        smallest = np.nextafter(np.zeros(1), 1.0)
+        flushes = (smallest * np.ones(1))[0] == 0 or (smallest + smallest)[0] == 0
+    if flushes:
         raise FlushToZero("subnormal numbers are flushed to zero in this thread")

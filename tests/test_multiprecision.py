@@ -293,3 +293,13 @@ def test_operations_that_would_say_nothing_ask_for_more_precision(
 ) -> None:
     with pytest.raises(TooWide, match=reason):
         make(Multiprecision(60))
+
+
+@pytest.mark.parametrize("x", [200.0, 1e30, 1e300])
+def test_log1p_of_what_no_memory_holds_beside_1(x: float) -> None:
+    a = Multiprecision(60)
+    back = a.log1p(a.exp(a.exact(np.array([x]))))
+    mid, rad = back.mid[0], back.rad[0]
+    gap = libmp.mpf_abs(libmp.mpf_sub(mid, libmp.from_float(x)))
+    assert libmp.mpf_le(gap, rad)
+    assert libmp.to_float(rad) < 2.0**-50 * x

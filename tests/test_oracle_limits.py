@@ -265,6 +265,23 @@ def test_no_classes_and_no_rows() -> None:
         assert shape == ((0, 1) if per_row and key[1] == "value" else (0, 3))
 
 
+@pytest.mark.parametrize(
+    "key",
+    [(name, *k) for name, op in ops.OPS.items() for k in op.maps if "label" not in op.inputs],
+    ids="-".join,
+)
+def test_rows_without_classes_end_in_every_map(key: Any) -> None:
+    none = np.zeros((2, 0))
+    per_row = ops.get(key[0]).per_row
+    inputs: dict[str, Any] = dict.fromkeys(ops.get(key[0]).inputs, none)
+    inputs |= {"g": np.ones(2) if per_row else none}
+    inputs |= {f"v_{name}": none for name in ops.get(key[0]).differentiable}
+    refs = oracle.evaluate(*key, inputs, FORMATS["float64"])
+    assert refs.shape[0] == 2
+    assert refs.shape[1] in (0, 1)
+    assert not (refs.codes == 0).any()
+
+
 @pytest.mark.parametrize("fmt", ["float64", "float32"])
 def test_a_finite_row_never_gives_nan(fmt: str) -> None:
     top = FORMATS[fmt].max_finite

@@ -57,10 +57,11 @@ _S = TypeVar("_S")
 def compound(*errors: float) -> float:
     """Bound the relative error that several relative errors make together.
 
-    prod (1 + e_i) / prod (1 - e_j) - 1 <= s / (1 - s) with s = sum of all e, for s < 1.
+    prod (1 + e_i) / prod (1 - e_j) - 1 <= s / (1 - s) with s = sum of all e, for s < 1. Beyond a
+    quarter it is not followed any more, so that a bound that is finite is at most a third.
     """
     total = sum(errors)
-    return total / (1 - total) * UP if total < 0.5 else math.inf
+    return total / (1 - total) * UP if total < 0.25 else math.inf
 
 
 def quiet(method: Callable[Concatenate[_S, P], R]) -> Callable[Concatenate[_S, P], R]:

@@ -197,19 +197,14 @@ class RingArithmetic(ABC):
         Where the divisor's ball holds 0 the quotient is the whole line.
         """
         a, b = self._single(a), self._single(b)
-        zero = b.mid == 0
-        if zero.any():
-            parts = (np.where(zero, 1.0, b.mid), *b.parts[1:])
-            wide = np.where(zero, math.inf, 0.0 if b.absolute is None else b.absolute)
-            b = FloatBall(
-                self, parts, exponent=b.exponent, relative=b.relative, absolute=wide, sign=b._sign
-            )
         floor = -_SAFE if a.absolute is None and b.absolute is None else _SAFE_RADIUS
         if not (
             min(a.low, b.low, a.low - b.high) >= floor
             and max(a.high, b.high, a.high - b.low) <= _SAFE
         ):
             a, b = a.normalised(), b.normalised()
+        if not b.mid.all():  # given as 0, or lost beside a radius
+            b = self._without_zeros(b)
         parts = self._div(a.parts, b.parts)
         absolute = None
         if a.absolute is not None or b.absolute is not None:
@@ -232,6 +227,18 @@ class RingArithmetic(ABC):
                 low=a.low - b.high - 1,
                 high=a.high - b.low + 1,
             )
+        )
+
+    def _without_zeros(self, b: FloatBall) -> FloatBall:
+        """Divisors with midpoint 0 as 1 and the whole line around it."""
+        zero = b.mid == 0
+        return FloatBall(
+            self,
+            (np.where(zero, 1.0, b.mid), *b.parts[1:]),
+            exponent=None if b.exponent is None else np.where(zero, 0, b.exponent),
+            relative=b.relative,
+            absolute=np.where(zero, math.inf, 0.0 if b.absolute is None else b.absolute),
+            sign=b._sign,
         )
 
     def _bounded(self, a: FloatBall) -> FloatBall:

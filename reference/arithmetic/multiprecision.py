@@ -335,6 +335,10 @@ class Multiprecision:
         elif a[2] + a[3] < -self.bits - _GUARD:
             # a - a^2/2 + ..., and the rest is below a^2.
             m, rounding = a, _up_mul(_magnitude(a), _magnitude(a))
+        elif a[0] == 0 and a[2] + a[3] > self.bits + _EXACT:
+            # log a + log(1 + 1/a): 1 + a can have more bits than there is memory.
+            m = libmp.mpf_log(a, self.bits + _GUARD, "n")
+            rounding = _up_add(self._rounding(m), _div(_ONE, a, _RADIUS_BITS, "u"))
         else:
             # Rounded, as e^1e30 has no room beside a 1: by 2^-P-16 of log1p(a) at most.
             total = _add(_ONE, a, 2 * (self.bits + _GUARD), "n")

@@ -59,9 +59,10 @@ class Vectors:
 
     def constant(self, r: int, kept: NDArray[np.intp]) -> bool:
         """Are all kept entries of a row the same?"""
-        values = self.approximate[r][kept] / 2
-        if np.ptp(values) > 1e-9 * np.abs(values).max():
-            return False
+        with np.errstate(under="ignore"):
+            values = self.approximate[r][kept] / 2
+            if np.ptp(values) > 1e-9 * np.abs(values).max():
+                return False
         return len(set(self.row(r)[kept])) == 1
 
 
@@ -208,7 +209,8 @@ def normalised(values: F64) -> tuple[F64, F64]:
     """Rows divided by their largest magnitudes, and these (B, 1), 1 where that is 0."""
     largest = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
     largest = np.where(largest > 0, largest, 1.0)
-    return values / largest, largest
+    with np.errstate(under="ignore"):
+        return values / largest, largest
 
 
 def _suspects(b: Batch, vectors: Vectors, tangent: F64, h: int) -> Mask:

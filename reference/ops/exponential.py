@@ -164,7 +164,8 @@ def common_mean(
     counts = np.bincount(group, minlength=len(keys))
     if len(keys) > 1:
         scale = float(np.abs(values).max(initial=0.0)) or 1.0
-        means = np.bincount(group, weights=values / scale, minlength=len(keys)) / counts
+        with np.errstate(under="ignore"):
+            means = np.bincount(group, weights=values / scale, minlength=len(keys)) / counts
         if np.ptp(means) > 1e-9:
             return None
     sums = [Fraction(0)] * len(keys)
@@ -190,7 +191,7 @@ def zero_products(x: F64, g: F64) -> NDArray[np.intp]:
 
 def approximately_zero(value: F64, size: F64) -> Mask:
     """Where a float64 evaluation does not exclude that the exact value is 0."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         return np.asarray(~(np.abs(value) > 1e-9 * size))
 
 

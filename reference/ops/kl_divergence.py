@@ -72,7 +72,7 @@ def settle(b: Batch) -> Settled:
     out = Settled.formula((b.rows, 1))
     logs = log_softmax.settle(Batch({"x": pair.raw_y})).codes
     gone = pair.kept & (logs == NEG_INF)
-    open_ = pair.open_x.any(axis=1) | (pair.kept & (logs == UNDEFINED)).any(axis=1)
+    open_ = ~pair.both | pair.open_x.any(axis=1) | (pair.kept & (logs == UNDEFINED)).any(axis=1)
     out.codes[open_, 0] = UNDEFINED
     # With several +inf in x it is not known where its probability is, but for that it is there.
     certain = np.where(pair.open_x.any(axis=1), (gone == pair.kept).all(axis=1), gone.any(axis=1))

@@ -90,7 +90,7 @@ def settle_jvp_x(b: Batch) -> Settled:
             value = Covariance.of(pair.x, pair.delta, v, r).rational()
             if value is not None:
                 out.exact(r, 0, value)
-    out.codes[pair.open_x.any(axis=1)] = UNDEFINED
+    out.codes[~pair.x.regular | pair.open_x.any(axis=1)] = UNDEFINED
     out.codes[pair.nan] = NAN
     return out
 
@@ -146,7 +146,7 @@ def settle_jvp_y(b: Batch) -> Settled:
             value = _rational_difference(pair, v, r)
             if value is not None:
                 out.exact(r, 0, value)
-    out.codes[pair.open_.any(axis=1)] = UNDEFINED
+    out.codes[~pair.both | pair.open_.any(axis=1)] = UNDEFINED
     out.codes[pair.nan] = NAN
     return out
 
@@ -178,10 +178,12 @@ def _rational_difference(pair: Pair, v: F64, r: int) -> Fraction | None:
 
 def _may_be_rational(pair: Pair, v: F64, r: int) -> bool:
     """Is <s(y) - s(x), v> nearly what the largest logits of both rows alone would give?"""
-    gap, u = 0.0, v[r] / (np.abs(v[r]).max() or 1.0)
+    gap, u = 0.0, normalised(v[r : r + 1])[0][0]
     for sign, b in ((1, pair.y), (-1, pair.x)):
         s = shifted(Batch({"x": b.x[r : r + 1]}))[0][0]
-        gap += sign * (float(s @ u) - float(u[b.kept[r] & (b.x[r] == b.m[r])].mean()))
+        with np.errstate(under="ignore"):
+            mean = float(s @ u)
+        gap += sign * (mean - float(u[b.kept[r] & (b.x[r] == b.m[r])].mean()))
     return abs(gap) <= 1e-9
 
 

@@ -78,7 +78,9 @@ class Pair:
     def delta(self) -> Vectors:
         """x - y on K: halved where it is approximate, lest it overflows."""
         x, y = self.x.finite_x, self.usable_y
-        return Vectors(x / 2 - y / 2, lambda r: exact(x[r]) - exact(y[r]), scale=2.0)
+        with np.errstate(under="ignore"):
+            halves = x / 2 - y / 2
+        return Vectors(halves, lambda r: exact(x[r]) - exact(y[r]), scale=2.0)
 
     @cached_property
     def open_(self) -> Mask:
@@ -93,11 +95,13 @@ class Pair:
     @cached_property
     def alike(self) -> Mask:
         """Rows for which float64 does not exclude that s(x) = s(y), (B,)."""
-        approximate = self.delta.approximate / 2
+        with np.errstate(under="ignore"):
+            approximate = self.delta.approximate / 2
         top = np.where(self.x.top, approximate, 0.0).sum(axis=1, keepdims=True)
         inside = np.where(self.kept, approximate, top)
         size = np.abs(inside).max(axis=1, initial=0.0)
-        near = np.ptp(inside, axis=1) <= 1e-9 * size if inside.shape[1] else size == 0
+        with np.errstate(under="ignore"):
+            near = np.ptp(inside, axis=1) <= 1e-9 * size if inside.shape[1] else size == 0
         return np.asarray(near & (self.kept == self.y.kept).all(axis=1))
 
     def same(self, r: int) -> bool:
