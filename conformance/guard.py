@@ -122,6 +122,8 @@ class _Guard:
         try:
             processes.end_descendants(os.getpid())
             remove_folder(self.folder)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.child, os.WNOHANG)  # so that its seconds are the parent's to see
             if ended is None:
                 os._exit(0)
             if ended.si_code == os.CLD_EXITED:

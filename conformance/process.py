@@ -52,6 +52,7 @@ _TAIL = 4096
 """Bytes kept of what a child prints."""
 _STACK = b"most recent call first"
 _STACK_SECONDS = 0.5
+_FAREWELL = 0.5
 _PATIENCE = 5.0
 """Seconds that a process whose pipe is closed gets to be dead; freeing gigabytes takes time."""
 
@@ -160,6 +161,9 @@ class Child:
             return
         by_itself = has_ended(self.process)
         processes.end_descendants(self.process.pid)
+        until = time.monotonic() + _FAREWELL  # of the guard, which has nothing left to guard
+        while not has_ended(self.process) and time.monotonic() < until:
+            time.sleep(0.002)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -13,8 +13,9 @@ __all__ = ["DeadlineError", "GoneError", "MemoryLimitError", "Watch", "has_ended
 
 _POLL_SECONDS = 0.02
 _SCAN_SECONDS = 0.25
+_SCAN_AT_LEAST_EVERY = 1.0
 _SCAN_SHARE = 0.05
-"""Of the time, at most, that goes into looking for descendants."""
+"""Of this process's time, about, that may go into looking for descendants."""
 
 
 class DeadlineError(Exception):
@@ -70,9 +71,11 @@ class Watch:
     def _resident(self) -> int:
         now = time.monotonic()
         if now >= self._next_scan:
+            busy = time.thread_time()
             self._pids = [process.pid for process in processes.descendants(self._process.pid)]
-            took = time.monotonic() - now
-            self._next_scan = now + max(_SCAN_SECONDS, took / _SCAN_SHARE)
+            busy = time.thread_time() - busy
+            pause = min(max(_SCAN_SECONDS, busy / _SCAN_SHARE), _SCAN_AT_LEAST_EVERY)
+            self._next_scan = time.monotonic() + pause
         return processes.resident(self._pids, int(self._limit))
 
 

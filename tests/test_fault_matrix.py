@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 PLUGINS = ("fault_matrix.py", "fault_matrix_state.py", "fault_matrix_answers.py")
 SMALL = ("--op", "softmax", "--dtype", "float32", "--derivative", "value", "--mode", "eager",
          "--concern", "accuracy", "--family", "shift_ladder")  # fmt: skip
-LIMITS = ("--timeout", "2", "--memory-limit", "600M")
+LIMITS = ("--timeout", "3", "--memory-limit", "512M")
 CHANGES_ITS_OWN_ANSWER = ("replaced", "rounding", "flushed")
 """Words of leaks that act at once, in the very call that they come from."""
 ALL = os.environ.get("CONFORMANCE_MATRIX") == "all"
@@ -193,5 +193,5 @@ def test_the_record_is_readable_and_complete(record: Record, faulty: Any) -> Non
 
 def test_the_record_says_what_was_allowed(record: Record) -> None:
     settings = record.run["settings"]
-    assert settings["deadline"] == 2
-    assert settings["memory_limit"] == 600 << 20
+    assert settings["deadline"] == 3
+    assert settings["memory_limit"] == 512 << 20
