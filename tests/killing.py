@@ -19,7 +19,7 @@ from commandline import PACKAGES
 MARK = "CONFORMANCE_TEST_MARK"
 TARGETS = ("parent", "worker", "executor")
 SHARED_MEMORY = Path("/dev/shm")
-_PATIENCE = 60.0
+_PATIENCE = 300.0
 
 
 @dataclass
