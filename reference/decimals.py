@@ -24,7 +24,8 @@ from .ops.base import FORMULA, NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Ma
 
 _NAMES = {ZERO: "0", POS_INF: "inf", NEG_INF: "-inf", NAN: "nan", UNDEFINED: "undefined"}
 
-_QUOTIENT_BITS = 1 << 11  # from here on a ball that stays wide is replaced by the exact quotient
+QUOTIENT_BITS = 1 << 11
+"""From here on a ball that stays wide is replaced by the exact quotient."""
 
 
 def decimal(
@@ -162,7 +163,7 @@ def _element(
     near = None
     if ball is not None:
         near = of_ball(ball.mid[0, i], ball.rad[0, i], digits, a.bits)
-    if near is None and map_.quotient is not None and a.bits >= _QUOTIENT_BITS:
+    if near is None and map_.quotient is not None and a.bits >= QUOTIENT_BITS:
         try:
             exact = map_.quotient(part, i).value(a)
             near = of_ball(exact.mid[0, 0], exact.rad[0, 0], digits, a.bits)

@@ -110,7 +110,7 @@ def hard_row(op: str, n: int, gap: float, rng: random.Random) -> dict[str, Any]:
 @pytest.mark.parametrize("key", MAPS, ids="-".join)
 def test_what_no_precision_tells_is_decided(key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results within e^-500 of a boundary, or e^-500 as large as what cancels, in 700 bits."""
-    monkeypatch.setattr(decimals, "SIGN_BITS", 1)
+    monkeypatch.setattr(decimals, "QUOTIENT_BITS", 1)
     rng = random.Random("-".join(key))
     compared = sum(
         compare(key, hard_row(key[0], rng.choice([2, 3, 5]), 500.0, rng), digits, 6500,
