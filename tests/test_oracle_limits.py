@@ -282,6 +282,19 @@ def test_rows_without_classes_end_in_every_map(key: Any) -> None:
     assert not (refs.codes == 0).any()
 
 
+@pytest.mark.parametrize("wrong", [NAN, INF])
+def test_a_direction_that_is_not_finite_is_an_error_of_the_caller(wrong: float) -> None:
+    fmt, x = FORMATS["float32"], np.array([[0.0, 1.0]])
+    with pytest.raises(ValueError, match="g must be finite"):
+        oracle.evaluate(*SOFTMAX_X, {"x": x, "g": np.array([[wrong, 1.0]])}, fmt)
+    with pytest.raises(ValueError, match="v_x must be finite"):
+        oracle.evaluate("logsumexp", "jvp", "x", {"x": x, "v_x": np.array([[wrong, 1.0]])}, fmt)
+    dropped = {"x": x, "mask": np.array([[0.0, 1.0]]), "g": np.array([[wrong, 1.0]])}
+    assert oracle.evaluate("masked_softmax", "vjp", "x", dropped, fmt).rounded().tolist() == [
+        [0, 0]
+    ]
+
+
 @pytest.mark.parametrize("fmt", ["float64", "float32"])
 def test_a_finite_row_never_gives_nan(fmt: str) -> None:
     top = FORMATS[fmt].max_finite

@@ -128,12 +128,20 @@ class Batch:
         """The cotangent, (B, n), or (B, 1) for ops with one result per row."""
         g = np.asarray(self.inputs["g"], np.float64)
         g = g if g.ndim == 2 else g.reshape(self.rows, 1)
-        return np.where(self.mask, g, 0.0) if "mask" in self.inputs else g
+        return self._finite("g", g)
 
     def tangent(self, argument: str = "x") -> F64:
         """The tangent of an argument, (B, n)."""
         v = np.asarray(self.inputs[f"v_{argument}"], np.float64)
-        return np.where(self.mask, v, 0.0) if "mask" in self.inputs else v
+        return self._finite(f"v_{argument}", v)
+
+    def _finite(self, name: str, values: F64) -> F64:
+        """Cotangents or tangents, 0 where a mask drops the entry; ValueError beside inf or NaN."""
+        if "mask" in self.inputs:
+            values = np.where(self.mask, values, 0.0)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} must be finite: it is a direction, not a limit")
+        return values
 
     @cached_property
     def target(self) -> F64:

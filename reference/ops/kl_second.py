@@ -181,9 +181,9 @@ def _may_be_rational(pair: Pair, v: F64, r: int) -> bool:
     gap, u = 0.0, normalised(v[r : r + 1])[0][0]
     for sign, b in ((1, pair.y), (-1, pair.x)):
         s = shifted(Batch({"x": b.x[r : r + 1]}))[0][0]
+        top = b.kept[r] & (b.x[r] == b.m[r])
         with np.errstate(under="ignore"):
-            mean = float(s @ u)
-        gap += sign * (mean - float(u[b.kept[r] & (b.x[r] == b.m[r])].mean()))
+            gap += sign * (float(s @ u) - float(u[top].mean()))
     return abs(gap) <= 1e-9
 
 

@@ -115,9 +115,10 @@ class Pair:
         S(x) / e^(x_i) = S(y) / e^(y_i) if and only if both are the same sum of exponentials; then
         the maxima are equally far from x_i and y_i, and so is everything else in some order.
         """
-        with np.errstate(over="ignore"):
-            d = [b.x[r][b.kept[r]] - b.m[r] for b in (self.x, self.y)]
-        if len(d[0]) != len(d[1]) or not np.allclose(np.sort(d[0]), np.sort(d[1]), 1e-9, 0.0):
+        with np.errstate(over="ignore", under="ignore"):
+            d = [np.sort(b.x[r][b.kept[r]] - b.m[r]) for b in (self.x, self.y)]
+            near = len(d[0]) == len(d[1]) and np.allclose(d[0], d[1], 1e-9, 0.0)
+        if not near:
             return []
         rows = [exact(b.x[r][b.kept[r]]) - Fraction(float(b.m[r, 0])) for b in (self.x, self.y)]
         if sorted(rows[0]) != sorted(rows[1]):
@@ -159,6 +160,16 @@ class Pair:
         return np.asarray((value < 1) & ~far)
 
     @cached_property
+    def direct(self) -> Mask:
+        """Rows whose x - y is no larger than the logits are spread, (B, 1)."""
+        x, y = self.x.finite_x, self.usable_y
+        rx, ry = self.reference
+        with np.errstate(all="ignore"):
+            gaps = np.abs(x - y), np.abs(x - rx) + np.abs(y - ry)
+            near, far = (np.where(self.kept, gap, 0.0).max(axis=1, initial=0.0) for gap in gaps)
+        return np.asarray(near <= far)[:, None]
+
+    @cached_property
     def reference(self) -> tuple[F64, F64]:
         """x and y of the class whose delta is subtracted from all, (B, 1) each."""
         x, y = self.x.finite_x, self.usable_y
@@ -176,10 +187,17 @@ class PairRow:
 
     @cached_property
     def c(self) -> Any:
-        """delta - <s(x), delta>, 0 outside K."""
+        """delta - <s(x), delta>, 0 outside K.
+
+        The delta of a class is subtracted from all: from x - y, or from x and y by themselves where
+        they are far apart.
+        """
         a, pair = self.a, self.pair
-        shift = a.difference(*pair.reference)
-        delta = a.difference(pair.x.finite_x, pair.usable_y) - shift
+        x, y, (rx, ry) = pair.x.finite_x, pair.usable_y, pair.reference
+        delta = a.difference(x, y) - a.difference(rx, ry)
+        if not pair.direct.all():
+            apart = a.difference(x, rx) - a.difference(y, ry)
+            delta = a.where(pair.direct, delta, apart)
         delta = a.where(pair.kept, delta, self.x.zero)
         return a.where(pair.kept, delta - a.sum(self.x.s * delta), self.x.zero)
 

@@ -142,7 +142,8 @@ def between_x(b: Batch) -> Interval:
     even = (a[0] == a[1]) & (c[0] == c[1]) & (a[0] == -c[0])
     slope = intervals.times(a, np.full(z.shape, 0.5))
     line = intervals.hull(intervals.point(np.zeros(z.shape)), intervals.times(slope, x))
-    return np.where(even, line[0], interval[0]), np.where(even, line[1], interval[1])
+    low, high = np.maximum(line[0], interval[0]), np.minimum(line[1], interval[1])
+    return np.where(even, low, interval[0]), np.where(even, high, interval[1])
 
 
 def polynomial_x(a: Any, b: Batch) -> list[Any]:
