@@ -46,14 +46,14 @@ U = 2.0**-53
 """Unit roundoff of float64."""
 
 ADD = 4 * U * U
-"""Bound of :func:`add`: theorem 3.1 of Joldes, Muller, Popescu has 3 u^2 / (1 - 4 u), of the
+"""Bound of :func:`add`: algorithm 6 of Joldes, Muller, Popescu has 3 u^2 / (1 - 4 u), of the
 result itself, whatever cancels."""
 
 MUL = 8 * U * U
-"""Bound of :func:`mul`: theorem 5.1 of Joldes, Muller, Popescu has 7 u^2."""
+"""Bound of :func:`mul`: algorithm 10 of Joldes, Muller, Popescu has 7 u^2."""
 
 DIV = 16 * U * U
-"""Bound of :func:`div`: theorem 7.1 of Joldes, Muller, Popescu has 15 u^2 + 56 u^3."""
+"""Bound of :func:`div`: algorithm 17 of Joldes, Muller, Popescu has 15 u^2 + 56 u^3."""
 
 EXP = 2.0**-98
 """Bound of :func:`exp`; derived there (2^-98.3)."""
