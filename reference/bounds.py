@@ -90,7 +90,7 @@ def evaluate(
     """
     definition = ops.get(op)
     map_ = definition.maps[derivative, argument]
-    batch = Batch(definition.rows_of(inputs))
+    batch = Batch(definition.rows_of(definition.given(inputs, derivative, argument)))
     chosen = constants(fmt)
     threshold = np.longdouble(fmt.smallest_normal if flushes else fmt.smallest_subnormal)
     eta = np.longdouble(fmt.smallest_subnormal)

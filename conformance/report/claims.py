@@ -29,6 +29,8 @@ _TEXTS = ("claim", "framework", "mode", "dtype", "verdict", "range", "short", "c
 class ClaimsError(RecordError):
     """A file is not what `conformance claims --json` prints."""
 
+    hint = "write it with `conformance claims --json > FILE`"
+
 
 def read_claims(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the document.

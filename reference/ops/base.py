@@ -377,6 +377,12 @@ class Op:
             names.append("v_" + argument.rsplit(".", 1)[-1])
         return tuple(names)
 
+    def given(
+        self, inputs: Mapping[str, NDArray[Any]], derivative: str, argument: str
+    ) -> dict[str, NDArray[Any]]:
+        """Those of the inputs that a map depends on: a case has tangents that a vjp does not."""
+        return {k: inputs[k] for k in self.needs(derivative, argument) if k in inputs}
+
     def rows_of(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Inputs as rows that can be evaluated apart: one element each for elementwise ops."""
         if not self.elementwise:
