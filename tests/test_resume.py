@@ -118,7 +118,7 @@ def test_a_run_that_was_killed_before_its_footer_only_needs_its_end(
         (("--cell", "a/b"), "--cell comes from the record"),
         (("--out", "elsewhere"), "--out comes from the record"),
         (("--shard", "1/2"), "--shard comes from the record"),
-        (("--memory-limit", "512"), "--memory-limit comes from the record"),
+        (("--memory-limit", "512M"), "--memory-limit comes from the record"),
         (("--retry", "crashed"), "unknown verdict 'crashed'; did you mean crash?"),
         ((), "is finished: `--retry VERDICT`"),
         (("--retry", "crash,timeout"), "has no cell of verdict crash, timeout"),
