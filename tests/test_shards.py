@@ -175,7 +175,7 @@ def changed(found: Record, *path: str, to: Any) -> Record:
         (("seed",), 5, "the seed: 0 -> 5"),
         (("case_set",), "f" * 64, "the cases: "),
         (("rules",), "f" * 64, "the registry of deviations: "),
-        (("settings", "deadline"), 7.0, "the limit deadline: none -> 7.0"),
+        (("settings", "deadline"), 7.0, "the limit deadline: 30.0 -> 7.0"),
         (("shard", "count"), 5, "one of 4 shards"),
         (("schema",), 1, "has schema 1"),
     ],
