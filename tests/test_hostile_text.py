@@ -78,7 +78,7 @@ def test_the_terminal_is_safe(ran: Any) -> None:
 
 def test_the_file_system_is_safe(ran: Any, folder: Path) -> None:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    assert files == {"run", "run/run.json", "run/measurements.jsonl"}
+    assert files == {"run", "run/run.json", "run/measurements.jsonl", "run/measurements.parquet"}
 
 
 def test_the_record_is_safe_and_says_what_happened(ran: Any, folder: Path) -> None:
