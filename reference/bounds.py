@@ -78,7 +78,8 @@ def evaluate(
     Parameters
     ----------
     op, derivative, argument, inputs, fmt
-        As for :func:`reference.oracle.evaluate`.
+        As for :func:`reference.oracle.evaluate`. Cotangents and tangents that the map does not
+        take change nothing.
     flushes : bool
         The implementation flushes (some) subnormal results: lambda is the smallest normal.
 
@@ -90,6 +91,8 @@ def evaluate(
     """
     definition = ops.get(op)
     map_ = definition.maps[derivative, argument]
+    needed = definition.needs(derivative, argument)
+    inputs = {name: inputs[name] for name in needed if name in inputs}
     batch = Batch(definition.rows_of(inputs))
     chosen = constants(fmt)
     threshold = np.longdouble(fmt.smallest_normal if flushes else fmt.smallest_subnormal)
