@@ -78,7 +78,7 @@ def evaluate(
     Parameters
     ----------
     op, derivative, argument, inputs, fmt
-        As for :func:`reference.oracle.evaluate`.
+        As for :func:`reference.oracle.evaluate`. What the map does not take changes nothing.
     flushes : bool
         The implementation flushes (some) subnormal results: lambda is the smallest normal.
 

@@ -376,3 +376,17 @@ def test_a_flushing_implementation_is_allowed_the_smallest_normal() -> None:
     gradual = bounds.evaluate("softmax", "value", "-", inputs, fmt).weak[0, 1]
     flushing = bounds.evaluate("softmax", "value", "-", inputs, fmt, flushes=True).weak[0, 1]
     assert gradual < 1e-41 < 2.0**-126 <= flushing < 2.0**-124
+
+
+@pytest.mark.parametrize("op", ops.OPS)
+def test_inputs_that_a_map_does_not_take_change_no_bound(op: str) -> None:
+    """Cases come with a cotangent and all tangents; rows with infinities count what they see."""
+    fmt, definition = FORMATS["float32"], ops.get(op)
+    rows = cases.stack(cases.make("infinity_lattice", op, fmt.name, 3, limit=40))
+    for derivative, argument in definition.maps:
+        taken = {name: rows[name] for name in definition.needs(derivative, argument)}
+        every, few = (
+            bounds.evaluate(op, derivative, argument, given, fmt) for given in (rows, taken)
+        )
+        for name in ("weak", "pairwise", "strong", "magnitude", "roundoff"):
+            np.testing.assert_array_equal(getattr(every, name), getattr(few, name))
