@@ -58,7 +58,7 @@ def run(folder: Path, **variables: str) -> Any:
     ]
     plugins = [part for plugin in PLUGINS for part in ("--plugin", str(HERE / plugin))]
     with nothing_left(temporary, word):
-        return subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-P", "-m", "conformance", "run", *SMALL, *LIMITS, *chosen, *plugins,
              "--json", "--out", str(folder / "run")],
             capture_output=True,
@@ -73,6 +73,8 @@ def run(folder: Path, **variables: str) -> Any:
                 **variables,
             },
         )  # fmt: skip
+    assert result.stdout, result.stderr
+    return result
 
 
 def rows_of(result: Any) -> Rows:
