@@ -230,7 +230,8 @@ def _at(end: F64, hi: F64, exponent: I64) -> Mask:
 def _binade(fmt: Format, values: F64) -> I64:
     """The exponent that the ulp depends on: constant below the normal range."""
     _, exponent = np.frexp(values)
-    return np.asarray(np.maximum(exponent.astype(np.int64) - 1, fmt.emin))
+    exponent = np.where(values == 0, fmt.emin, exponent.astype(np.int64) - 1)
+    return np.asarray(np.maximum(exponent, fmt.emin))
 
 
 def round_to(fmt: Format, values: F64) -> F64:

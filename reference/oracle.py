@@ -61,6 +61,7 @@ _BLOCK = 1 << 16
 """Elements evaluated at a time: what bounds the memory."""
 
 
+@np.errstate(under="ignore")  # as NumPy has it anyway: results that underflow have a code
 def evaluate(
     op: str,
     derivative: str,

@@ -139,7 +139,7 @@ class Stepwise(Emulated):
 
 
 class ClosedRows(Closed):
-    """W in units of u of one row, for what BOUNDS lists: weak of the forward derivatives and of
+    """W in units of u of one row, from its textbook formula: weak of the forward derivatives and of
     entropy and divergence, strong of the jvp of log_softmax."""
 
     def __init__(self, row: dict[str, Any], h: float) -> None:

@@ -184,6 +184,20 @@ def test_a_probability_just_below_one_has_the_ulp_of_the_binade_below(gap: float
     assert (pair.lo[0, :2] < 0).all() or gap < 40
 
 
+@pytest.mark.parametrize(("format_name", "tier"), [("float32", 1), ("bfloat16", 1), ("float64", 2)])
+@pytest.mark.parametrize("op", ["softmax", "masked_softmax"])
+def test_a_row_with_one_probability_that_is_all_but_1_needs_no_mpmath(
+    op: str, format_name: str, tier: int
+) -> None:
+    inputs = {"x": np.array([[0.0, -1e4, -2e4]]), "mask": np.ones((1, 3))}
+    needed = ("x", "mask") if op == "masked_softmax" else ("x",)
+    refs = oracle.evaluate(
+        op, "value", "-", {name: inputs[name] for name in needed}, FORMATS[format_name]
+    )
+    assert refs.tier.tolist() == [[tier] * 3]
+    assert refs.rounded()[0].tolist() == [1.0, 0.0, 0.0]
+
+
 def test_tiny_results_keep_their_sign() -> None:
     refs = evaluate(LOG, x=[0.0, -1e30])
     assert refs.rounded()[0, 0] == 0
@@ -195,7 +209,7 @@ def test_tiny_results_keep_their_sign() -> None:
 
 
 def test_a_small_cap_is_reported_and_nothing_is_guessed() -> None:
-    inputs = batch("softmax", x=[0.0, -700.0])  # 1 - 2^-1010: no vectorised tier sees its side
+    inputs = batch("softmax", x=[0.0, 0.0, -700.0])  # 1/2 - 2^-1012: no vectorised tier sees it
     with pytest.raises(
         oracle.Undecided,
         match=r"softmax value -: 1 rows undecided at \d+ bits for float32; first x",

@@ -1,7 +1,7 @@
 """The textbook definitions at high precision: a second oracle that shares nothing with the first.
 
 ``Map.definition`` is a few lines of mpmath without any care for cancellation, so it needs rows
-whose gaps 4000 bits outweigh.
+whose gaps 6000 bits outweigh.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reference import ops, oracle
 from reference.formats import Format
 from reference.ops.base import FORMULA, ZERO
 
-BITS = 4000
+BITS = 6000
 _LARGEST, _GAP = 1e6, 1000.0
 _ZERO = -3500
 
 
 def usable(row: Mapping[str, Any]) -> bool:
-    """Can 4000 bits tell the results of a row? All the logits that take part are of that kind."""
+    """Can 6000 bits tell the results of a row? All the logits that take part are of that kind."""
     if not against_arb.covered(row):
         return False
     for name in ("x", "y"):

@@ -23,6 +23,7 @@ from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import base, curvature, deviation
 from .base import Batch, Logits, Map, Op, Settled, Textbook
 from .exponential import Quotient
+from .intervals import Interval
 from .limits import one_infinity, settle_limits
 
 # ---------------------------------------------------------------- value
@@ -55,6 +56,12 @@ def settle(b: Batch) -> Settled:
 
 def quotient(b: Batch, i: int) -> Quotient:
     return deviation.quotient_of_share(b, i, Fraction(0), Fraction(-1))
+
+
+def between(b: Batch) -> Interval:
+    """Strictly between 0 and 1 where something else takes part: 1 - e^-10000 is not 1."""
+    known = b.kept & (b.count > 1)[:, None]
+    return np.where(known, 0.0, -np.inf), np.where(known, 1.0, np.inf)
 
 
 # ---------------------------------------------------------------- vjp
@@ -147,7 +154,7 @@ OP = Op(
     differentiable=("x",),
     per_row=False,
     maps={
-        ("value", "-"): Map(define, formula, textbook, settle, quotient),
+        ("value", "-"): Map(define, formula, textbook, settle, quotient, between=between),
         ("vjp", "x"): Map(define_vjp, formula_vjp, textbook_vjp, settle_vjp, quotient_vjp),
         ("jvp", "x"): Map(define_jvp, formula_jvp, textbook_jvp, settle_jvp, quotient_jvp),
         ("hvp", "x.x"): Map(define_hvp, formula_hvp, textbook_hvp, settle_hvp, quotient_hvp),
