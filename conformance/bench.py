@@ -17,7 +17,7 @@ import numpy as np
 from conformance import deviations, judge
 from conformance import policy as policies
 from conformance.answers import Answers, Question
-from conformance.executor import Caller, Executor
+from conformance.execution.executor import Caller, Executor
 from conformance.frameworks import get_framework
 from conformance.judge import Breach, Judgement
 from conformance.plan import Cell, Plan, must_catch

@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 
 from conformance.declarations import Implementation, describe
-from conformance.executor import STARTUP_DEADLINE, default_memory_limit
+from conformance.execution.executor import STARTUP_DEADLINE, default_memory_limit
+from conformance.execution.process import Child
+from conformance.execution.protocol import Crashed, Hello, Raised, TimedOut
+from conformance.execution.service import NO_FRAMEWORK
 from conformance.frameworks.base import Framework
-from conformance.process import Child
-from conformance.protocol import Crashed, Hello, Raised, TimedOut
 from conformance.registry import PluginError, RegistrationError
-from conformance.service import NO_FRAMEWORK
 
 __all__ = ["declared"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.executor import Caller
-from conformance.protocol import Answer, Breach, Raised, Request, Result, TimedOut
+from conformance.execution.executor import Caller
+from conformance.execution.protocol import Answer, Breach, Raised, Request, Result, TimedOut
 
 __all__ = ["Part", "RowAnswers", "call_rows"]
 

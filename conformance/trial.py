@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conformance.execution.protocol import Crashed, Raised, Request, Result, TimedOut
 from conformance.frameworks import get_framework
 from conformance.judge import Answered, Breach
 from conformance.plan import Cell
-from conformance.protocol import Crashed, Raised, Request, Result, TimedOut
 from conformance.registry import OPS, Implementation
 from conformance.rows import RowAnswers
 from conformance.text import printable

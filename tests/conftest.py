@@ -1,11 +1,18 @@
-"""Ends the long comparison with Arb (REFERENCE_LONG=1) with its table; it fails if it was short."""
+"""Executors of faulty implementations, and the end of the long comparison with Arb.
+
+That comparison (REFERENCE_LONG=1) ends with its table, and fails if it was short.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from faulty import FAULTS
+
+from conformance.execution.executor import Executor
 
 
 def _lines(config: pytest.Config) -> dict[str, Any]:
@@ -31,3 +38,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("against Arb")
         for line in arb_table.text(lines):
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Executor]:
+    """An executor of the implementations in `faults`."""
+    with Executor("numpy", plugins=[FAULTS], deadline=20) as executor:
+        yield executor
+
+
+@pytest.fixture
+def impatient() -> Iterator[Executor]:
+    """The same, which waits half a second for an answer."""
+    with Executor("numpy", plugins=[FAULTS], deadline=0.5) as executor:
+        executor.start()
+        yield executor

@@ -125,7 +125,7 @@ def gone(mark: str) -> bool:
 def _victim(target: str, mark: str) -> int | None:
     """A process of the run: a worker of pytest-xdist or the child of an executor."""
     for pid, command in _marked(mark).items():
-        if target == "executor" and "executor_child.py" in command:
+        if target == "executor" and "execution/child.py" in command:
             return pid
         if target == "worker" and "exec(eval(sys.stdin" in command:
             return pid

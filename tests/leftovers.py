@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance import processes
+from conformance.execution import processes
 
 _PATIENCE = 5.0
 """Seconds in which what is on its way out may go."""

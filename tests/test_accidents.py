@@ -8,9 +8,9 @@ import pytest
 from commandline import figures
 
 from conformance.bench import Bench
-from conformance.executor import Executor
+from conformance.execution.executor import Executor
+from conformance.execution.protocol import Answer, Crashed, Request, TimedOut
 from conformance.plan import Cell, Plan, Selection, make_plan
-from conformance.protocol import Answer, Crashed, Request, TimedOut
 from conformance.registry import load_builtin
 
 KEYS = tuple(

@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 
 from conformance.bench import DEATHS, Bench
+from conformance.execution.protocol import (
+    Answer,
+    Breach,
+    Crashed,
+    Raised,
+    Request,
+    Result,
+    TimedOut,
+)
 from conformance.plan import Cell, Plan, Selection, make_plan
-from conformance.protocol import Answer, Breach, Crashed, Raised, Request, Result, TimedOut
 from conformance.registry import load_builtin
 from conformance.trial import batches, height
 

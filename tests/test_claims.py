@@ -33,7 +33,7 @@ from conformance.claims.training import outcome
 from conformance.claims.trajectory import Trajectory, Uncertified, agreement, certified, run
 from conformance.claims.verdicts import DOES_NOT_HOLD, HOLDS, HOLDS_WITHIN, NOT_MEASURED, Item
 from conformance.cli import call
-from conformance.executor import Executor
+from conformance.execution.executor import Executor
 from conformance.plan import make_plan
 from conformance.registry import FRAMEWORKS, load_builtin
 from reference import formats

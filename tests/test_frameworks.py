@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.executor import Executor, Request, Result, numpy_dtype
+from conformance.execution.executor import Executor, Request, Result, numpy_dtype
 from conformance.frameworks import get_framework, installed_version
 from conformance.registry import FRAMEWORKS, OPS, load_builtin
 
@@ -274,7 +274,7 @@ def test_mutants_are_wrong_where_they_say(executors: Executors, framework: str) 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_executor_computes_with_one_thread(executors: Executors, framework: str) -> None:
-    from conformance.protocol import Hello
+    from conformance.execution.protocol import Hello
 
     hello = executors(framework, "float32").start()
     assert isinstance(hello, Hello)
@@ -298,7 +298,7 @@ def test_compilation_is_timed_apart(executors: Executors) -> None:
 def test_a_label_that_does_not_fit_is_our_own_error_and_not_another_label(
     executors: Executors,
 ) -> None:
-    from conformance.protocol import Raised
+    from conformance.execution.protocol import Raised
 
     arrays = {"x": np.zeros((1, 3), np.float32), "label": np.array([2**40])}
     answer = executors("jax", "float32").call(

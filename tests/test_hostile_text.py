@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import conformance as package
-from conformance.protocol import clean_text
+from conformance.execution.protocol import clean_text
 from conformance.record import read_record
 from conformance.text import printable
 

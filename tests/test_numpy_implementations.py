@@ -8,7 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from conformance.executor import numpy_dtype
+from conformance.execution.executor import numpy_dtype
 from conformance.registry import load_builtin
 
 INF, NAN = np.inf, np.nan

@@ -15,7 +15,7 @@ from leftovers import nothing_left
 
 from conformance import probe
 from conformance.declarations import declaration, describe
-from conformance.executor import Executor, Raised, Request, Result
+from conformance.execution.executor import Executor, Raised, Request, Result
 from conformance.registry import PluginError, RegistrationError, isolated_registry, load_plugin
 from conformance.settings import Settings
 
@@ -54,7 +54,8 @@ builtins.len = None
 
 
 def plugin(folder: Path, text: str, name: str = "plugin.py") -> str:
-    path = folder / name
+    path = folder / "plugins" / name  # Python may keep what it compiled beside it
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     return str(path)
 

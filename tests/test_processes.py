@@ -15,8 +15,8 @@ from pathlib import Path
 import leftovers
 import pytest
 
-from conformance import processes
-from conformance.guard import MARK, remove_folder
+from conformance.execution import processes
+from conformance.execution.guard import MARK, remove_folder
 
 SLEEP = "import time; time.sleep(600)"
 

@@ -256,7 +256,7 @@ def test_what_differs_is_named_and_refused(
 @pytest.mark.parametrize(
     ("path", "to"),
     [
-        (("environment", "variables"), {"TORCHINDUCTOR_CACHE_DIR": "/elsewhere"}),
+        (("environment", "variables", "TORCHINDUCTOR_CACHE_DIR"), "/elsewhere"),
         (("environment", "cpu", "model"), "Another of the same maker"),
         (("environment", "os"), "Linux-6.2"),
         (("selection",), {}),

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from fault_matrix import FAULTS
 
+from conformance.execution.inprocess import InProcessExecutor
+from conformance.execution.namespaces import Namespaces
+from conformance.execution.protocol import Raised, Request, Result
+from conformance.execution.state import State
+from conformance.execution.switches import SWITCHES
 from conformance.frameworks import get_framework
-from conformance.inprocess import InProcessExecutor
-from conformance.namespaces import Namespaces
-from conformance.protocol import Raised, Request, Result
 from conformance.registry import isolated_registry
-from conformance.state import State
-from conformance.switches import SWITCHES
 
 PLUGIN = str(Path(__file__).with_name("fault_matrix_state.py"))
 UNDONE = (

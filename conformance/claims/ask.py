@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformance.claims.article import implementation_names
-from conformance.executor import Executor
-from conformance.protocol import Request, Result
+from conformance.execution.executor import Executor
+from conformance.execution.protocol import Request, Result
 from conformance.registry import load_builtin
 from reference import formats, oracle
 from reference.formats import F64, Format

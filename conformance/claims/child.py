@@ -23,10 +23,10 @@ from conformance.claims.article import (
 )
 from conformance.claims.problem import SCALES, follow, problem
 from conformance.claims.trainers import Trainer, trainer_for
-from conformance.executor_child import leave_no_core
+from conformance.execution.child import leave_no_core
+from conformance.execution.guard import die_with
+from conformance.execution.protocol import clean_text, numpy_dtype
 from conformance.frameworks import get_framework
-from conformance.guard import die_with
-from conformance.protocol import clean_text, numpy_dtype
 from conformance.registry import Implementation, load_builtin
 
 

@@ -19,9 +19,9 @@ from conformance.claims.ask import Ask, Unanswered
 from conformance.claims.progress import Progress
 from conformance.claims.trajectory import certified
 from conformance.claims.verdicts import DOES_NOT_HOLD, HOLDS, NOT_MEASURED, Item
-from conformance.executor import Executor
+from conformance.execution.executor import Executor
+from conformance.execution.protocol import clean_text
 from conformance.frameworks import get_framework
-from conformance.protocol import clean_text
 
 __all__ = ["ChildFailed", "measure_ops", "measure_programs"]
 

@@ -60,8 +60,8 @@ def diagnose(*, start: bool) -> dict[str, Any]:
 
 
 def _framework(name: str, version: str | None) -> dict[str, Any]:
-    from conformance.executor import Executor
-    from conformance.protocol import Hello
+    from conformance.execution.executor import Executor
+    from conformance.execution.protocol import Hello
 
     with Executor(name) as executor:
         hello = executor.start()

@@ -162,7 +162,7 @@ def _planned(
     memory_limit: int | None,
     shard: str,
 ) -> tuple[Settings, Plan]:
-    from conformance.executor import default_memory_limit
+    from conformance.execution.executor import default_memory_limit
     from conformance.plan import Selection
     from conformance.settings import Settings
 

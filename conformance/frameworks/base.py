@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from conformance.protocol import Array
+from conformance.execution.protocol import Array
 from conformance.registry import OPS, Implementation, distribution_version
 
 __all__ = ["ExchangeError", "Framework", "GarbageError", "Prepared", "UnsupportedError"]

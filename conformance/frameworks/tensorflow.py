@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from conformance.execution.protocol import Array
 from conformance.frameworks.base import (
     ExchangeError,
     Framework,
@@ -17,7 +18,6 @@ from conformance.frameworks.base import (
     input_names,
     single_threaded_xla,
 )
-from conformance.protocol import Array
 from conformance.registry import OPS, Implementation
 
 __all__ = ["FRAMEWORK", "TensorFlow"]

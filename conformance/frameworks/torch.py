@@ -13,6 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from conformance.execution.protocol import Array
 from conformance.frameworks.base import (
     Framework,
     GarbageError,
@@ -20,7 +21,6 @@ from conformance.frameworks.base import (
     aligned_copy,
     input_names,
 )
-from conformance.protocol import Array
 from conformance.registry import OPS, Implementation
 
 __all__ = ["FRAMEWORK", "Torch", "compile_cache"]

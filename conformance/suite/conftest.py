@@ -17,7 +17,7 @@ from typing import cast
 import pytest
 
 from conformance.bench import Bench
-from conformance.guard import die_with
+from conformance.execution.guard import die_with
 from conformance.plan import Cell, Plan
 from conformance.settings import Settings
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from conformance.protocol import Answer, Hello, Raised, Request
-from conformance.runner import Runner
-from conformance.service import load_runner, startup_failure
+from conformance.execution.protocol import Answer, Hello, Raised, Request
+from conformance.execution.runner import Runner
+from conformance.execution.service import load_runner, startup_failure
 
 __all__ = ["InProcessExecutor"]
 

@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from conformance.declarations import Implementation, RegistryError, declaration
-from conformance.frameworks import Framework, get_framework
-from conformance.namespaces import PROCESS, Namespaces
-from conformance.protocol import Hello, Raised, Request, Result, clean_text
-from conformance.registry import PluginError, load_builtin, load_plugin, registered
-from conformance.runner import Runner
-from conformance.state import State
-from conformance.text import exact, type_name
-from conformance.wire import (
+from conformance.execution.namespaces import PROCESS, Namespaces
+from conformance.execution.protocol import Hello, Raised, Request, Result, clean_text
+from conformance.execution.runner import Runner
+from conformance.execution.state import State
+from conformance.execution.wire import (
     SharedMemory,
     answer_header,
     decode,
@@ -26,6 +23,9 @@ from conformance.wire import (
     read_frame,
     request_from,
 )
+from conformance.frameworks import Framework, get_framework
+from conformance.registry import PluginError, load_builtin, load_plugin, registered
+from conformance.text import exact, type_name
 
 __all__ = ["NO_FRAMEWORK", "Service"]
 

@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from conformance import processes
+from conformance.execution import processes
 
 __all__ = ["Child", "Thread", "children", "left_behind", "threads"]
 
@@ -50,7 +50,7 @@ def threads() -> frozenset[Thread]:
 def children() -> frozenset[Child]:
     """Processes below this one.
 
-    An executor's child adopts its orphans (`conformance.guard`): what an implementation started
+    An executor's child adopts its orphans (see `guard`): what an implementation started
     and let go of is among them. One system call where there are none.
     """
     if not hasattr(os, "waitid"):

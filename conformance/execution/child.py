@@ -1,6 +1,6 @@
 """The child of an executor: a script that any Python with the framework and NumPy can run.
 
-Started as ``python executor_child.py FRAMEWORK CONTEXT FOLDER PARENT REQUESTS ANSWERS SHARED_IN
+Started as ``python child.py FRAMEWORK CONTEXT FOLDER PARENT REQUESTS ANSWERS SHARED_IN
 SHARED_OUT PLUGIN...``: its temporary folder, the parent's process id and four inherited file
 descriptors (-1 where there is no shared memory). It puts the ``conformance`` package it lies in on
 the way, and nothing else of that package's environment, and leaves a guard between itself and the
@@ -40,18 +40,19 @@ def report_faults() -> None:
 
 
 def find_package() -> None:
-    """Make ``import conformance`` mean the folder of this file, wherever this Python comes from.
+    """Make ``import conformance`` mean the package of this file, wherever this Python comes from.
 
-    Python has put that folder itself first on the path, where its modules would pass for
+    Python has put the file's own folder first on the path, where its modules would pass for
     top-level ones; it goes.
     """
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
+    top = here.parent
     spec = importlib.util.spec_from_file_location(
-        "conformance", here / "__init__.py", submodule_search_locations=[str(here)]
+        "conformance", top / "__init__.py", submodule_search_locations=[str(top)]
     )
     if spec is None or spec.loader is None:
-        raise ImportError(f"there is no package in {here}")
+        raise ImportError(f"there is no package in {top}")
     package = importlib.util.module_from_spec(spec)
     sys.modules["conformance"] = package
     spec.loader.exec_module(package)
@@ -68,13 +69,13 @@ def main(arguments: list[str]) -> None:
     leave_no_core()
     find_package()
 
-    from conformance.guard import fork_guarded
+    from conformance.execution.guard import fork_guarded
 
     fork_guarded(parent, folder, fds)
     report_faults()
 
-    from conformance.service import Service
-    from conformance.wire import SharedMemory
+    from conformance.execution.service import Service
+    from conformance.execution.wire import SharedMemory
 
     service = Service(
         requests,

@@ -7,7 +7,7 @@ import select
 import subprocess
 import time
 
-from conformance import processes
+from conformance.execution import processes
 
 __all__ = ["DeadlineError", "GoneError", "MemoryLimitError", "Watch", "has_ended"]
 

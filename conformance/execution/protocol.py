@@ -1,7 +1,7 @@
 """What an executor is asked and what it answers.
 
 A `Request`, and as its answer a `Result`, `Raised`, `Crashed` or `TimedOut`: values that
-everybody uses. How they travel between two processes is in `conformance.wire`.
+everybody uses. How they travel between two processes is in `conformance.execution.wire`.
 
 Needs the standard library, NumPy and ml_dtypes only.
 """

@@ -1,7 +1,7 @@
 """A child process seen from its parent: its start, its pipes and its end.
 
-The parent does everything from outside (`conformance.watch`). The process that it starts is the
-child's guard (`conformance.guard`); the child and whatever that starts are below it, and killed
+The parent does everything from outside (`watch`). The process that it starts is the
+child's guard (`guard`); the child and whatever that starts are below it, and killed
 with it.
 """
 
@@ -22,9 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conformance import processes
-from conformance.guard import MARK, remove_folder
-from conformance.protocol import (
+from conformance.execution import processes
+from conformance.execution.guard import MARK, remove_folder
+from conformance.execution.protocol import (
     Crashed,
     Hello,
     ProtocolError,
@@ -34,8 +34,8 @@ from conformance.protocol import (
     TimedOut,
     clean_text,
 )
-from conformance.watch import DeadlineError, GoneError, MemoryLimitError, Watch, has_ended
-from conformance.wire import (
+from conformance.execution.watch import DeadlineError, GoneError, MemoryLimitError, Watch, has_ended
+from conformance.execution.wire import (
     SharedMemory,
     answer_from,
     answer_limit,
@@ -47,7 +47,7 @@ from conformance.wire import (
 
 __all__ = ["Child"]
 
-_SCRIPT = Path(__file__).resolve().with_name("executor_child.py")
+_SCRIPT = Path(__file__).resolve().with_name("child.py")
 _TAIL = 4096
 """Bytes kept of what a child prints."""
 _STACK = b"most recent call first"

@@ -17,9 +17,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from conformance.frameworks.base import Framework, GarbageError, UnsupportedError
-from conformance.namespaces import PROCESS, Namespaces
-from conformance.protocol import (
+from conformance.execution.namespaces import PROCESS, Namespaces
+from conformance.execution.protocol import (
     Array,
     Breach,
     ProtocolError,
@@ -30,10 +29,11 @@ from conformance.protocol import (
     is_exchanged,
     numpy_dtype,
 )
+from conformance.execution.state import State
+from conformance.execution.wire import answer_limit
+from conformance.frameworks.base import Framework, GarbageError, UnsupportedError
 from conformance.registry import OPS, Implementation
-from conformance.state import State
 from conformance.text import exact, type_name
-from conformance.wire import answer_limit
 
 __all__ = ["Runner"]
 

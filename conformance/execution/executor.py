@@ -19,9 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from conformance.frameworks import get_framework
-from conformance.process import Child
-from conformance.protocol import (
+from conformance.execution.process import Child
+from conformance.execution.protocol import (
     Answer,
     Breach,
     Crashed,
@@ -33,6 +32,7 @@ from conformance.protocol import (
     clean_text,
     numpy_dtype,
 )
+from conformance.frameworks import get_framework
 
 __all__ = [
     "Answer",

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from conformance import processes
+from conformance.execution import processes
 
 __all__ = ["MARK", "die_with", "fork_guarded", "remove_folder"]
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.execution.leftovers import Child, Thread, children, left_behind, threads
+from conformance.execution.protocol import clean_text
+from conformance.execution.switches import STREAMS, SWITCHES
 from conformance.frameworks.base import Framework
-from conformance.leftovers import Child, Thread, children, left_behind, threads
-from conformance.protocol import clean_text
-from conformance.switches import STREAMS, SWITCHES
 
 __all__ = ["State"]
 
@@ -34,7 +34,7 @@ class State:
     Attributes
     ----------
     switches : mapping of str to object
-        Of Python, NumPy, the processor and the operating system; see `conformance.switches`.
+        Of Python, NumPy, the processor and the operating system; see `switches`.
     framework : mapping of str to str
         The framework's own.
     environment : mapping of str to str

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.protocol import (
+from conformance.execution.protocol import (
     Array,
     Breach,
     Hello,
