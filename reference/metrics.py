@@ -208,6 +208,6 @@ def explained(result: F64, refs: References, bounds: Bounds, policy: Underflow) 
     """Zeros that the measured underflow policy explains: they do not count against a grade."""
     if not policy.flushes:
         return np.zeros(refs.shape, bool)
-    lost = (result == 0) & refs.finite & (refs.codes != ZERO)
+    lost = (result == 0) & refs.finite & (refs.codes != ZERO) & (refs.rounded() != 0)
     beyond_rounding = magnitudes(refs) > bounds.roundoff
     return np.asarray(lost & beyond_rounding & (magnitudes(refs) <= bounds.weak))

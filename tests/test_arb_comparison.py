@@ -29,8 +29,8 @@ SOFTMAX = ("softmax", "value", "-")
 def test_a_sound_oracle_passes() -> None:
     tally = against_arb.compare(SOFTMAX, ROWS, FMT)
     assert (tally.compared, tally.wrong, tally.missed) == (6, [], [])
-    # binade and expansion; ends and words of two arithmetics; mpmath
-    assert tally.enclosures == 6 * 7
+    # binade and expansion; ends and words of two arithmetics; mpmath; between
+    assert tally.enclosures == 6 * 8
 
 
 def test_a_wrong_rounding_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
