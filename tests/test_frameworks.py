@@ -284,6 +284,17 @@ def test_an_executor_computes_with_one_thread(executors: Executors, framework: s
     assert hello.versions[framework] == installed_version(framework)
 
 
+def test_compiling_leaves_the_child_as_it_was(executors: Executors) -> None:
+    """torch.compile raises the recursion limit for good; each call used to cost a new child."""
+    executor = executors("torch", "float32")
+    executor.start()
+    before = executor.starts
+    arrays = {"x": np.zeros((3, 5), np.float32)}
+    for name in ("torch.nn.functional.softmax", "torch.nn.functional.log_softmax"):
+        ask(executor, name, "value", "-", "float32", "compiled", arrays)
+    assert executor.starts == before
+
+
 def test_compilation_is_timed_apart(executors: Executors) -> None:
     executor = executors("jax", "float32")
     arrays = {"x": np.zeros((2, 41), np.float32)}

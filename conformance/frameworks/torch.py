@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
+import sys
 import tempfile
 import types
 from collections.abc import Mapping
@@ -26,14 +28,35 @@ from conformance.registry import OPS, Implementation
 __all__ = ["FRAMEWORK", "Torch", "compile_cache"]
 
 
+_RECURSION_LIMIT = 2000
+
+
 def compile_cache() -> str:
     """Where torch.compile keeps what it compiled: where torch itself would."""
+    return os.environ.get("TORCHINDUCTOR_CACHE_DIR") or _default_cache()
+
+
+def _default_cache() -> str:
+    """Torch's folder among the temporary files of this process."""
     try:
         user = getpass.getuser()
     except (KeyError, ModuleNotFoundError, OSError):
         user = f"uid_{os.getuid()}" if hasattr(os, "getuid") else "unknown_user"
-    default = "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user)
-    return os.environ.get("TORCHINDUCTOR_CACHE_DIR") or os.path.join(tempfile.gettempdir(), default)
+    name = "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user)
+    return os.path.join(tempfile.gettempdir(), name)
+
+
+def _share_compile_cache() -> None:
+    """Make the default folder the one that `compile_cache` named.
+
+    Torch keeps precompiled headers in the former whatever it is told, and compiling these takes
+    longer than everything else that it compiles; a child's temporary files go when it does.
+    """
+    default, shared = _default_cache(), compile_cache()
+    if default != shared and not os.path.lexists(default):
+        with contextlib.suppress(OSError):
+            os.makedirs(shared, exist_ok=True)
+            os.symlink(shared, default)
 
 
 class Torch(Framework):
@@ -71,6 +94,10 @@ class Torch(Framework):
         torch.manual_seed(0)
         torch.set_num_threads(1)
         torch.set_num_interop_threads(1)
+        _share_compile_cache()
+        # Compiling raises the limit to this for good; it must not pass for a leak of whoever is
+        # compiled first.
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
         # Past a few recompilations torch falls back to eager without a word, and the figures
         # would be those of another mode. Say so instead.
         import torch._dynamo.config
