@@ -19,13 +19,14 @@ from conformance import policy as policies
 from conformance.answers import Answers, Question
 from conformance.execution.executor import Caller, Executor
 from conformance.frameworks import get_framework
+from conformance.frameworks.base import SCALED_INPUTS
 from conformance.judge import Breach, Judgement
 from conformance.plan import Cell, Plan, must_catch
 from conformance.policy import Policy
 from conformance.registry import BUILTIN_MODULES, Implementation
 from conformance.rows import call_rows
 from conformance.ruling import ruled
-from conformance.trial import Trial, batches, request
+from conformance.trial import Trial, batches, request, scales
 from reference import bounds, cases, formats, metrics, oracle
 from reference.cases import Case
 from reference.metrics import Underflow
@@ -171,16 +172,24 @@ class Bench:
             case
             for n in lengths
             for case in _generated(
-                cell.family, entry.op, cell.dtype, n, self.plan.seed, profile.limit(n)
+                cell.family,
+                entry.op,
+                cell.dtype,
+                n,
+                self.plan.seed,
+                profile.limit(n),
+                entry.lacks,
             )
         ]
-        found += cases.witnesses(entry.op, cell.dtype, cell.family)
+        found += cases.witnesses(entry.op, cell.dtype, cell.family, without=entry.lacks)
         known = {case.case_id for case in found}
         for case_id in self.registry.witnesses(cell, entry):
             if case_id not in known:
                 case = cases.by_id(case_id)
-                if case.family == cell.family:
+                if case.family == cell.family and set(entry.inputs) == case.arguments:
                     found.append(case)
+        if cell.context == SCALED_INPUTS:
+            found = [case for case in found if scales(case)]
         return found
 
     # ------------------------------------------------------------ running
@@ -194,8 +203,11 @@ class Bench:
         return self._policies[key]
 
     def _measure_policy(self, cell: Cell) -> Underflow:
-        op = self.plan.entry(cell).op
-        ladder = list(_generated(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, 0, 1 << 20))
+        entry = self.plan.entry(cell)
+        op = entry.op
+        ladder = list(
+            _generated(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, 0, 1 << 20, entry.lacks)
+        )
         trial = self._run(cell, ladder, _NO_POLICY)
         if trial.accidents:
             # The policy holds for every cell that follows: a child that was killed from outside
@@ -226,6 +238,8 @@ class Bench:
         """
         framework = get_framework(entry.framework)
         if framework.unsupported_reason(entry, derivative, argument, case.format, mode):
+            return None
+        if set(entry.inputs) != case.arguments:
             return None
         out: dict[str, Any] = {"implementation": entry.name, "framework": entry.framework,
                                "mode": mode, "result": None}  # fmt: skip
@@ -288,9 +302,11 @@ class Bench:
 
 
 @lru_cache(maxsize=1024)
-def _generated(family: str, op: str, dtype: str, n: int, seed: int, limit: int) -> tuple[Case, ...]:
+def _generated(
+    family: str, op: str, dtype: str, n: int, seed: int, limit: int, lacks: str
+) -> tuple[Case, ...]:
     """The rows of a family, made once for all implementations of an op."""
-    return tuple(cases.make(family, op, dtype, n, seed=seed, limit=limit))
+    return tuple(cases.make(family, op, dtype, n, seed=seed, limit=limit, without=lacks))
 
 
 def _question(cell: Cell, op: str) -> Question:

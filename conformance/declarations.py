@@ -41,7 +41,8 @@ class RegistrationError(RegistryError):
 
 @dataclass(frozen=True)
 class OpSignature:
-    """How an op is called (docs/contract.md): positional inputs, then the keyword ``axis``.
+    """How an op is called (docs/contract.md): positional inputs, then the keyword ``axis`` where it
+    has one.
 
     ``reference/ops`` states the mathematics; this table states only what an executor's child
     has to know, because the child runs without ``reference/``.
@@ -51,24 +52,47 @@ class OpSignature:
     """Names of the positional arguments, in order."""
     differentiable: tuple[str, ...]
     """The inputs with respect to which derivatives are measured."""
-    keeps_axis: bool
+    keeps_axis: bool = True
     """Whether the output has the shape of ``x`` (else ``axis`` is reduced away)."""
+    has_axis: bool = True
+    """False for elementwise ops, which are called without ``axis``."""
+    optional: tuple[str, ...] = ()
+    """Inputs that an implementation may lack (`Implementation.without`)."""
+
+    def is_per_row(self, derivative: str) -> bool:
+        """Whether a map's result has one number per row."""
+        return not self.keeps_axis and derivative in ("value", "jvp")
 
 
 OPS: Mapping[str, OpSignature] = MappingProxyType(
     {
-        "softmax": OpSignature(("x",), ("x",), keeps_axis=True),
-        "log_softmax": OpSignature(("x",), ("x",), keeps_axis=True),
+        "softmax": OpSignature(("x",), ("x",)),
+        "log_softmax": OpSignature(("x",), ("x",)),
         "logsumexp": OpSignature(("x",), ("x",), keeps_axis=False),
+        "masked_softmax": OpSignature(("x", "mask"), ("x",)),
         "softmax_cross_entropy": OpSignature(("x", "target"), ("x", "target"), keeps_axis=False),
         "sparse_softmax_cross_entropy": OpSignature(("x", "label"), ("x",), keeps_axis=False),
+        "categorical_entropy": OpSignature(("x",), ("x",), keeps_axis=False),
+        "kl_divergence": OpSignature(("x", "y"), ("x", "y"), keeps_axis=False),
+        "sigmoid": OpSignature(("x",), ("x",), has_axis=False),
+        "log_sigmoid": OpSignature(("x",), ("x",), has_axis=False),
+        "softplus": OpSignature(("x",), ("x",), has_axis=False),
+        "sigmoid_cross_entropy": OpSignature(
+            ("x", "target", "pos_weight"),
+            ("x", "target", "pos_weight"),
+            has_axis=False,
+            optional=("pos_weight",),
+        ),
+        "logaddexp": OpSignature(("x", "y"), ("x", "y"), has_axis=False),
     }
 )
 
 FRAMEWORKS: tuple[str, ...] = ("numpy", "torch", "tensorflow", "jax")
 ROLES: tuple[str, ...] = ("subject", "antipattern", "control", "mutant")
 VARIANTS: tuple[str, ...] = ("builtin", "composition")
-DERIVATIVES: tuple[str, ...] = ("value", "vjp")
+DERIVATIVES: tuple[str, ...] = ("value", "vjp", "jvp", "hvp")
+SUPPLIED = ("vjp", "jvp", "hvp")
+"""Derivatives that an implementation in NumPy brings itself."""
 _LONGEST_NAME = 120
 _LONGEST_URL = 1000
 _NAME = re.compile(rf"[A-Za-z0-9_.:-]{{1,{_LONGEST_NAME}}}")
@@ -97,6 +121,13 @@ class Implementation:
     derivatives: tuple[str, ...] | None = None
     vjp: Function | None = field(default=None, repr=False, compare=False)
     """NumPy only: ``vjp(g, *inputs, axis) -> {argument: array}``."""
+    jvp: Function | None = field(default=None, repr=False, compare=False)
+    """NumPy only: ``jvp(v, *inputs, argument, axis) -> array``, v the tangent of the argument."""
+    hvp: Function | None = field(default=None, repr=False, compare=False)
+    """NumPy only: ``hvp(g, v, *inputs, argument, axis) -> array`` for a pair ``x.target``: the
+    derivative along v, a tangent of the second, of the gradient to the first."""
+    without: tuple[str, ...] = ()
+    """Optional inputs of the op that it does not take."""
     caught_by: Mapping[str, str] | None = None
     """Mutants only: the concern, derivative, argument, dtype, mode and family of the cell that
     must catch it."""
@@ -104,6 +135,21 @@ class Implementation:
     """Distributions needed beside the framework; without one of them it is `not installed`."""
     module: str = ""
     """Where it was declared."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs that it is called with, in order."""
+        return tuple(name for name in OPS[self.op].inputs if name not in self.without)
+
+    @property
+    def lacks(self) -> str:
+        """The optional input that it does not take, if there is one (no op has two)."""
+        return self.without[0] if self.without else ""
+
+    @property
+    def differentiable(self) -> tuple[str, ...]:
+        """The inputs to which it has derivatives."""
+        return tuple(n for n in OPS[self.op].differentiable if n not in self.without)
 
     def missing_requirements(self) -> tuple[str, ...]:
         """The required distributions that are not installed beside this Python."""
@@ -125,7 +171,7 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
     ----------
     declared : mapping
         The options of `implementation` by name, and ``module`` where that is known; what
-        `declaration` gives, in which ``vjp`` is whether there is one.
+        `declaration` gives, in which ``vjp``, ``jvp`` and ``hvp`` are whether there is one.
 
     Raises
     ------
@@ -139,9 +185,12 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
             f"digits and _ . : -, at most {_LONGEST_NAME} of them"
         )
     op, framework, role = (declared[key] for key in ("op", "framework", "role"))
-    derivatives, vjp, caught_by = (declared[key] for key in ("derivatives", "vjp", "caught_by"))
-    if isinstance(vjp, bool):
-        vjp = _elsewhere if vjp else None
+    derivatives, caught_by = declared["derivatives"], declared["caught_by"]
+    supplied = {
+        which: _elsewhere if given is True else given or None
+        for which in SUPPLIED
+        for given in (declared[which],)
+    }
     url = declared["url"]
     where = f"implementation {name!r}"
     _known(op, tuple(OPS), where, "op")
@@ -150,17 +199,20 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
     _known(declared["variant"], VARIANTS, where, "variant")
     if not isinstance(url, str) or len(url) > _LONGEST_URL:
         raise RegistrationError(f"{where}: url must be a text of at most {_LONGEST_URL} characters")
-    for option in ("dtypes", "modes", "derivatives", "requires"):
+    for option in ("dtypes", "modes", "derivatives", "requires", "without"):
         values = declared[option]
         # A plain string would pass as a sequence of letters and select nothing, silently.
         if values is not None and not _is_strings(values):
             raise RegistrationError(f"{where}: {option} must be a tuple of strings")
     for derivative in derivatives or ():
         _known(derivative, DERIVATIVES, where, "derivative")
-    if vjp is not None and framework != "numpy":
-        raise RegistrationError(
-            f"{where}: vjp= is for NumPy; {framework} takes the derivative itself"
-        )
+    for which, function in supplied.items():
+        if function is not None and framework != "numpy":
+            raise RegistrationError(
+                f"{where}: {which}= is for NumPy; {framework} takes the derivative itself"
+            )
+    for name_ in declared["without"] or ():
+        _known(name_, OPS[op].optional, where, "optional input")
     if (caught_by is not None) != (role == "mutant"):
         raise RegistrationError(
             f"{where}: caught_by= names the cell that catches a mutant; give it for every mutant "
@@ -181,11 +233,13 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
         role=role,
         variant=declared["variant"],
         url=url,
-        **{
-            option: None if declared[option] is None else tuple(declared[option])
-            for option in ("dtypes", "modes", "derivatives")
-        },
-        vjp=vjp,
+        dtypes=_names(declared["dtypes"]),
+        modes=_names(declared["modes"]),
+        derivatives=_names(declared["derivatives"]),
+        vjp=supplied["vjp"],
+        jvp=supplied["jvp"],
+        hvp=supplied["hvp"],
+        without=tuple(declared["without"] or ()),
         caught_by=None if caught_by is None else MappingProxyType(dict(caught_by)),
         requires=tuple(declared["requires"] or ()),
         module=str(declared.get("module", "")),
@@ -204,7 +258,8 @@ def declaration(entry: Implementation) -> dict[str, Any]:
         "dtypes": entry.dtypes,
         "modes": entry.modes,
         "derivatives": entry.derivatives,
-        "vjp": entry.vjp is not None,
+        **{which: getattr(entry, which) is not None for which in SUPPLIED},
+        "without": entry.without,
         "caught_by": None if entry.caught_by is None else dict(entry.caught_by),
         "requires": entry.requires,
         "module": entry.module,
@@ -221,6 +276,10 @@ def _known(value: str, choices: tuple[str, ...], where: str, what: str) -> None:
         raise RegistrationError(
             f"{where}: unknown {what} {value!r}; known are {', '.join(choices)}"
         )
+
+
+def _names(values: Any) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)
 
 
 def _is_strings(values: object) -> bool:

@@ -79,7 +79,7 @@ def _left_out(plan: Plan) -> list[str]:
     if not plan.selection.everything:
         out.append("whatever the selection excludes")
     if profile.name != "exhaustive":
-        out.append(f"compiled modes in other dtypes than {', '.join(profile.compiled_dtypes)}")
+        out.append(f"compiled modes in other dtypes than {', '.join(profile.compiled)}")
         out.append(f"rows of more than {max(profile.lengths)} classes, except named ones")
     if profile.builtins_only:
         out.append("compositions of frameworks that have built-ins")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from conformance import policy
 from conformance.policy import Policy
-from reference import metrics
+from reference import metrics, ops
 from reference.bounds import Bounds, constants
 from reference.cases import Case
 from reference.formats import F64, Format
@@ -99,8 +99,37 @@ class Judgement:
         return policy.load().verdict(self.grade, (b.kind for b in self.breaches))
 
 
+def case_class(case: Case, index: int) -> str:
+    """What kind of input a result is of, for the names of special-value breaches.
+
+    Of an elementwise op its own element counts; of a masked row what is kept. Second logits that
+    are not finite are named after the first: ``finite.y_some_minus_inf``.
+    """
+    definition = ops.get(case.op)
+    found = []
+    for name in ("x", "y"):
+        if name in case.inputs:
+            row = np.asarray(case.inputs[name])
+            if definition.elementwise:
+                found.append(element_class(float(row[index])))
+            elif "mask" in case.inputs:
+                kept = row[np.asarray(case.inputs["mask"]) != 0]
+                found.append(row_class(kept) if kept.size else "nothing_kept")
+            else:
+                found.append(row_class(row))
+    second = [f"y_{name}" for name in found[1:] if name != "finite"]
+    return ".".join([found[0], *second])
+
+
+def element_class(x: float) -> str:
+    """What kind of number this is."""
+    if np.isnan(x):
+        return "nan_input"
+    return "finite" if np.isfinite(x) else "plus_inf" if x > 0 else "minus_inf"
+
+
 def row_class(x: F64) -> str:
-    """What kind of row this is, for the names of special-value breaches."""
+    """What kind of row this is."""
     plus = int((x == np.inf).sum())
     if np.isnan(x).any():
         return "nan_input"
@@ -236,9 +265,13 @@ def _special_breaches(parts: Sequence[_Part]) -> list[Breach]:
     for part in parts:
         for kind, mask in (("nan", part.errors.nan), ("inf", part.infinite)):
             for row in np.flatnonzero(mask.any(axis=1)).tolist():
-                name = f"{kind}@{row_class(part.rows.cases[row].inputs['x'])}"
-                first.setdefault(name, (part, row, int(np.argmax(mask[row]))))
-                hits[name] += int(mask[row].sum())
+                case = part.rows.cases[row]
+                each = np.flatnonzero(mask[row]).tolist()
+                one_class = not ops.get(case.op).elementwise
+                for index in each[:1] if one_class else each:
+                    name = f"{kind}@{case_class(case, index)}"
+                    first.setdefault(name, (part, row, index))
+                    hits[name] += len(each) if one_class else 1
     out = []
     for kind, (part, row, index) in sorted(first.items()):
         expected = part.rows.references.rounded()[row, index]

@@ -14,7 +14,8 @@ from functools import cache
 from typing import Any
 
 from conformance.frameworks import get_framework
-from conformance.registry import BUILTIN_MODULES, OPS, Implementation
+from conformance.registry import BUILTIN_MODULES, DERIVATIVES, OPS, Implementation
+from reference import ops
 from reference.cases import FAMILIES
 
 CONCERNS: Mapping[str, tuple[str, ...]] = {
@@ -26,6 +27,9 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
 
 CONTROL_CELLS = (("accuracy", "realistic"), ("special_values", "infinity_lattice"))
 """Concern and family of the cells that controls run in."""
+
+CONTEXT_CELLS = (("accuracy", "realistic"), ("accuracy", "shift_ladder"))
+"""Concern and family of the cells that run in contexts beside the usual one."""
 
 LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 1000, 4099, 50000, 65504, 65536,
            128256)  # fmt: skip
@@ -73,10 +77,16 @@ class Profile:
 
     Attributes
     ----------
-    compiled_dtypes : tuple of str
-        Dtypes of compiled modes (``compiled``, ``xla``); eager mode always runs all.
+    families : mapping of str to tuple of str
+        Of each concern.
+    derivatives : tuple of str
+        Of eager mode, in every dtype.
+    compiled : mapping of str to tuple of str
+        Dtypes of compiled modes (``compiled``, ``xla``), each with its derivatives.
     graph_ops : tuple of str
-        Ops whose built-ins run as uncompiled graphs.
+        Ops whose built-ins run as uncompiled graphs, in float32, value and vjp.
+    context_ops : tuple of str
+        Ops whose built-ins run in contexts beside the usual one, in float32, their value.
     builtins_only : bool
         Of a framework that has built-ins, only these (compositions too otherwise).
     lengths, costly_lengths, compiled_lengths : tuple of int
@@ -87,8 +97,11 @@ class Profile:
     """
 
     name: str
-    compiled_dtypes: tuple[str, ...]
+    families: Mapping[str, tuple[str, ...]]
+    derivatives: tuple[str, ...]
+    compiled: Mapping[str, tuple[str, ...]]
     graph_ops: tuple[str, ...]
+    context_ops: tuple[str, ...]
     builtins_only: bool
     lengths: tuple[int, ...]
     costly_lengths: tuple[int, ...]
@@ -107,6 +120,7 @@ class Profile:
 
 
 _HALVES = ("bfloat16", "float16")
+_FIRST = ("value", "vjp")
 _EVERY_OP = tuple(OPS)
 _EIGHT = (1, 2, 7, 16, 17, 33, 1000, 4099)
 
@@ -115,8 +129,15 @@ PROFILES: dict[str, Profile] = {
     for p in (
         Profile(
             "quick",
-            compiled_dtypes=("float32",),
+            families={
+                "accuracy": ("realistic",),
+                "special_values": ("infinity_lattice",),
+                "underflow": ("gap_ladder",),
+            },
+            derivatives=_FIRST,
+            compiled={"float32": _FIRST},
             graph_ops=("softmax",),
+            context_ops=("softmax",),
             builtins_only=True,
             lengths=(2, 17, 1000),
             costly_lengths=(2, 17, 1000),
@@ -125,8 +146,11 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "standard",
-            compiled_dtypes=("float32", "bfloat16"),
+            families=CONCERNS,
+            derivatives=DERIVATIVES,
+            compiled={"float32": DERIVATIVES, "bfloat16": _FIRST},
             graph_ops=_EVERY_OP,
+            context_ops=_EVERY_OP,
             builtins_only=False,
             lengths=tuple(n for n in LENGTHS if n < 5000),
             costly_lengths=_EIGHT,
@@ -135,8 +159,11 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "exhaustive",
-            compiled_dtypes=("float64", "float32", *_HALVES),
+            families=CONCERNS,
+            derivatives=DERIVATIVES,
+            compiled=dict.fromkeys(("float64", "float32", *_HALVES), DERIVATIVES),
             graph_ops=_EVERY_OP,
+            context_ops=_EVERY_OP,
             builtins_only=False,
             lengths=LENGTHS,
             costly_lengths=LENGTHS,
@@ -156,11 +183,15 @@ SESSION_OPS = ("softmax",)
 # ---------------------------------------------------------------- the cells of a profile
 
 
-def applies(profile: Profile, entry: Implementation, dtype: str, mode: str) -> bool:
-    """Does this implementation run in this dtype and mode?"""
+def applies(
+    profile: Profile, entry: Implementation, derivative: str, dtype: str, mode: str
+) -> bool:
+    """Does this implementation run this derivative in this dtype and mode?"""
     if entry.role == "antipattern" and profile.builtins_only:
         return False
     if mode == "eager":
+        if derivative not in profile.derivatives:
+            return False
         return entry.variant == "builtin" or not profile.builtins_only or _stands_alone(entry)
     if entry.role != "subject":
         return False
@@ -169,10 +200,23 @@ def applies(profile: Profile, entry: Implementation, dtype: str, mode: str) -> b
             return False
         if profile.name == "exhaustive":
             return True
-        return dtype == "float32" and (mode != "session" or entry.op in SESSION_OPS)
+        if dtype != "float32" or derivative not in _FIRST:
+            return False
+        return mode != "session" or entry.op in SESSION_OPS
     if entry.variant != "builtin" and profile.builtins_only:
         return False
-    return dtype in profile.compiled_dtypes
+    return derivative in profile.compiled.get(dtype, ())
+
+
+def applies_in_context(profile: Profile, entry: Implementation, cell: Cell) -> bool:
+    """Does this cell belong to the contexts beside the usual one?"""
+    return (
+        entry.role == "subject"
+        and entry.variant == "builtin"
+        and entry.op in profile.context_ops
+        and (cell.derivative, cell.dtype) == ("value", "float32")
+        and (cell.concern, cell.family) in CONTEXT_CELLS
+    )
 
 
 def _stands_alone(entry: Implementation) -> bool:
@@ -191,29 +235,28 @@ def cells_of(entry: Implementation, profile: Profile) -> list[Cell]:
     framework = get_framework(entry.framework)
     pairs = [
         (concern, family)
-        for concern, families in CONCERNS.items()
+        for concern, families in profile.families.items()
         for family in families
         if entry.role != "control" or (concern, family) in CONTROL_CELLS
     ]
-    derivatives = [("value", "-"), *(("vjp", a) for a in OPS[entry.op].differentiable)]
-    return [
-        Cell(
-            concern,
-            entry.name,
-            derivative,
-            argument,
-            dtype,
-            mode,
-            "cpu",
-            framework.context_for(dtype),
-            family,
-        )
+    found = [
+        Cell(concern, entry.name, derivative, argument, dtype, mode, "cpu", context, family)
+        for context in framework.known_contexts()
         for mode in framework.modes
         for dtype in framework.dtypes
-        if applies(profile, entry, dtype, mode)
-        for derivative, argument in derivatives
+        if framework.runs_in(context, dtype, mode)
+        for derivative, argument in ops.get(entry.op).maps
         if framework.unsupported_reason(entry, derivative, argument, dtype, mode) is None
         for concern, family in pairs
+    ]
+    return [
+        cell
+        for cell in found
+        if (
+            applies_in_context(profile, entry, cell)
+            if cell.context in framework.switched
+            else applies(profile, entry, cell.derivative, cell.dtype, cell.mode)
+        )
     ]
 
 
@@ -288,7 +331,7 @@ def check_names(selection: Selection, registry: Mapping[str, Implementation]) ->
         "family": tuple(FAMILIES),
         "derivative": DERIVATIVES,
         "concern": tuple(CONCERNS),
-        "context": _union(f.known_contexts for f in frameworks),
+        "context": _union(f.known_contexts() for f in frameworks),
     }
     for option, names in known.items():
         for value in getattr(selection, option):
@@ -407,7 +450,7 @@ def _single(key: str, registry: Mapping[str, Implementation]) -> Cell:
         cell.family in FAMILIES
         and cell.family in CONCERNS.get(cell.concern, ())
         and cell.device == "cpu"
-        and cell.context in framework.known_contexts
+        and framework.runs_in(cell.context, cell.dtype, cell.mode)
         and framework.unsupported_reason(
             entry, cell.derivative, cell.argument, cell.dtype, cell.mode
         )

@@ -90,6 +90,9 @@ def implementation(
     modes: tuple[str, ...] | None = None,
     derivatives: tuple[str, ...] | None = None,
     vjp: Function | None = None,
+    jvp: Function | None = None,
+    hvp: Function | None = None,
+    without: tuple[str, ...] = (),
     caught_by: Mapping[str, str] | None = None,
     requires: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
@@ -109,6 +112,11 @@ def implementation(
         What it supports; None for whatever the framework can.
     vjp : callable, optional
         NumPy only: ``vjp(g, *inputs, axis) -> {argument: array}``.
+    jvp, hvp : callable, optional
+        NumPy only: ``jvp(v, *inputs, argument, axis)`` and ``hvp(g, v, *inputs, argument, axis)``,
+        see docs/contract.md, Derivatives.
+    without : tuple of str
+        Optional inputs of the op (``pos_weight``) that it does not take.
     caught_by : mapping, required for mutants
         The parts of the key of the cell that must catch it.
     requires : tuple of str
@@ -131,6 +139,9 @@ def implementation(
             "modes": modes,
             "derivatives": derivatives,
             "vjp": vjp,
+            "jvp": jvp,
+            "hvp": hvp,
+            "without": without,
             "caught_by": caught_by,
             "requires": requires,
         }

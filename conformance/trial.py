@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from conformance.execution.protocol import Crashed, Raised, Request, Result, TimedOut
 from conformance.frameworks import get_framework
+from conformance.frameworks.base import SCALE, SCALED_INPUTS, array_names
 from conformance.judge import Answered, Breach
 from conformance.plan import Cell
 from conformance.registry import OPS, Implementation
 from conformance.rows import RowAnswers
 from conformance.text import printable
-from reference import cases, oracle
+from reference import cases, formats, oracle
 from reference.bounds import Bounds
 from reference.cases import Case
 from reference.formats import F64, Format
@@ -68,13 +69,13 @@ def request(
     """The batch as the child gets it, padded by repeating its last row."""
     inputs = cases.stack(batch.rows)
     arrays: dict[str, NDArray[Any]] = {}
-    for name in OPS[entry.op].inputs:
-        value = inputs[name]
-        arrays[name] = value if value.dtype.kind == "i" else fmt.cast(value)
-    if cell.derivative == "vjp":
-        arrays["g"] = fmt.cast(inputs["g"])
     if entry.role == "control":
-        arrays = {"answer": fmt.cast(_control_answer(refs, per_row=_per_row(cell, entry)))}
+        per_row = OPS[entry.op].is_per_row(cell.derivative)
+        arrays["answer"] = fmt.cast(_control_answer(refs, per_row=per_row))
+    else:
+        for name in array_names(entry, cell.derivative, cell.argument):
+            value = inputs[name] / SCALE if scaled(cell, name) else inputs[name]
+            arrays[name] = value if value.dtype.kind in "ib" else fmt.cast(value)
     padding = batch.height - len(batch.rows)
     padded = {
         name: np.concatenate([a, np.repeat(a[-1:], padding, axis=0)]) if padding else a
@@ -91,8 +92,15 @@ def request(
     )
 
 
-def _per_row(cell: Cell, entry: Implementation) -> bool:
-    return cell.derivative == "value" and not OPS[entry.op].keeps_axis
+def scaled(cell: Cell, name: str) -> bool:
+    """Whether an input goes out divided by what the compiled function multiplies it by."""
+    return cell.context == SCALED_INPUTS and name == "x"
+
+
+def scales(case: Case) -> bool:
+    """Whether x can be divided by `SCALE` and multiplied again without rounding."""
+    fmt, x = formats.get(case.format), case.inputs["x"]
+    return bool(np.all((formats.nearest(fmt, x / SCALE) * SCALE == x) | np.isnan(x)))
 
 
 def _control_answer(refs: References, *, per_row: bool) -> F64:

@@ -59,11 +59,14 @@ def attempt(map_: Map, batch: Batch, fmt: Format, arithmetic: Binary64 | DoubleD
 def _once_more(
     between: Callable[[Batch], Interval], batch: Batch, ball: FloatBall, found: Decided, fmt: Format
 ) -> None:
-    """Try the rows that a ball leaves open with what is known about their results."""
+    """Try the elements that a ball leaves open with what is known about their results."""
     rows = np.flatnonzero(~found.mask.all(axis=1))
-    again = decide(ball[rows], fmt, between(batch.take(rows)))
+    among, columns = np.nonzero(~found.mask[rows])
+    lower, upper = (end[among, columns] for end in between(batch.take(rows)))
+    index = rows[among], columns
+    again = decide(ball[index], fmt, (lower, upper))
     for old, new in zip(found.arrays, again.arrays, strict=True):
-        old[rows] = new
+        old[index] = new
 
 
 def decide(ball: FloatBall, fmt: Format, between: Interval | None = None) -> Decided:

@@ -201,7 +201,9 @@ def test_what_cannot_work_is_known_beforehand() -> None:
     assert numpy.unsupported_reason(softmax, "vjp", "x", "float32", "eager") is None
     for asked, text in (
         (("vjp", "target", "float32", "eager"), "target"),
-        (("hvp", "x", "float32", "eager"), "hvp"),
+        (("jvp", "y", "float32", "eager"), "respect to y"),
+        (("hvp", "x", "float32", "eager"), "pair of arguments"),
+        (("hvp", "x.x", "float32", "eager"), "hvp"),
         (("value", "-", "float8_e5m2", "eager"), "float8_e5m2"),
         (("value", "-", "float32", "compiled"), "compiled"),
     ):

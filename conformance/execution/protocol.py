@@ -124,15 +124,16 @@ class Request:
     implementation: str
     op: str
     derivative: str
-    """``value`` or ``vjp``."""
+    """``value``, ``vjp``, ``jvp`` or ``hvp``."""
     argument: str
-    """The input that a derivative is taken with respect to; ``-`` for the value."""
+    """The input that a derivative is taken with respect to, a pair ``x.target`` of them for an
+    ``hvp``; ``-`` for the value."""
     dtype: str
     mode: str
     arrays: Mapping[str, Array] = field(repr=False)
     """The op's inputs by name, each with the batch as first axis and floating-point inputs
-    already in `dtype` (`numpy_dtype`); ``g``, the cotangent of the output, for ``vjp``;
-    ``answer`` for a control."""
+    already in `dtype` (`numpy_dtype`); ``g``, the cotangent of the output, for ``vjp`` and ``hvp``;
+    ``v_x``, the tangent of x, and the like for ``jvp`` and ``hvp``; ``answer`` for a control."""
     axis: int = -1
 
     @property

@@ -31,14 +31,16 @@ from conformance.execution.protocol import (
 )
 from conformance.execution.state import State
 from conformance.execution.wire import answer_limit
-from conformance.frameworks.base import Framework, GarbageError, UnsupportedError
-from conformance.registry import OPS, Implementation
+from conformance.frameworks.base import Framework, GarbageError, UnsupportedError, array_names
+from conformance.registry import Implementation
 from conformance.text import exact, type_name
 
 __all__ = ["Runner"]
 
 _SIGNATURES_KEPT = 4096
 _REPLACED_KEPT = 20
+NOT_FLOATING = frozenset({"label", "mask"})
+"""Inputs that are not of the request's dtype."""
 
 
 class Runner:
@@ -130,9 +132,7 @@ class Runner:
                 f"{implementation.name} is {implementation.op} in {implementation.framework}, not "
                 f"{request.op} in {self.framework.name}"
             )
-        names = ["answer"] if implementation.role == "control" else list(OPS[request.op].inputs)
-        if request.derivative != "value" and implementation.role != "control":
-            names.append("g")
+        names = array_names(implementation, request.derivative, request.argument)
         missing = [name for name in names if name not in request.arrays]
         if missing:
             raise _Harness(f"the request lacks the arrays {', '.join(missing)}")
@@ -141,7 +141,7 @@ class Runner:
         except ProtocolError as error:
             raise _Harness(str(error)) from error
         for name, array in request.arrays.items():
-            if name != "label" and array.dtype != expected:
+            if name not in NOT_FLOATING and array.dtype != expected:
                 raise _Harness(
                     f"the array {name} is {array.dtype.name} in a request for {request.dtype}"
                 )

@@ -25,6 +25,16 @@ __all__ = ["ExchangeError", "Framework", "GarbageError", "Prepared", "Unsupporte
 Prepared = Callable[[Mapping[str, Any]], Any]
 """Takes the framework's arrays by name, returns the framework's array."""
 
+DEFAULT = "default"
+THREADS = "threads=2"
+"""A context with two threads wherever there is one otherwise."""
+CONSTANT_INPUTS = "constant_inputs"
+"""A context in which compiled functions have their inputs as constants, and compilers fold them."""
+SCALED_INPUTS = "scaled_inputs"
+"""A context in which compiled functions multiply x by `SCALE` before the op."""
+SCALE = 8.0
+"""A power of two: where x / SCALE is exact, so is the product, and the right answer is x's."""
+
 
 class UnsupportedError(Exception):
     """The framework or the implementation cannot do what was asked, by declaration."""
@@ -52,12 +62,15 @@ class Framework(ABC):
     """Execution modes, eager first."""
     compiling_modes: ClassVar[tuple[str, ...]] = ()
     """Modes in which the first call of a shape compiles something."""
-    derivatives: ClassVar[tuple[str, ...]] = ("value", "vjp")
+    derivatives: ClassVar[tuple[str, ...]] = ("value", "vjp", "jvp", "hvp")
     contexts: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """The context that a dtype needs, where it is not ``default``."""
-    known_contexts: ClassVar[tuple[str, ...]] = ("default",)
-    needs_vjp: ClassVar[bool] = False
-    """Whether an implementation has to bring its own ``vjp`` to have one."""
+    switched: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+    """Contexts besides these, each with the modes that it is for."""
+    lacking: ClassVar[Mapping[tuple[str, str], str]] = MappingProxyType({})
+    """By (derivative, mode): why it cannot be had, known without trying."""
+    brings_derivatives: ClassVar[bool] = False
+    """Whether an implementation has to bring its own derivatives to have them."""
     unsupported_messages: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(type, part of the message) of exceptions that mean `unsupported`, not `error`."""
 
@@ -67,7 +80,15 @@ class Framework(ABC):
     derived_names: ClassVar[tuple[str, ...]] = ()
     """Names in them that follow a switch of `state`, and are not watched."""
 
+    context: str = DEFAULT
+    """What it was loaded for."""
+
     # --- what the planner asks; imports nothing ---------------------------------------------
+
+    @classmethod
+    def known_contexts(cls) -> tuple[str, ...]:
+        """Every context that it can be loaded for."""
+        return tuple(dict.fromkeys((DEFAULT, *cls.contexts.values(), *cls.switched)))
 
     @classmethod
     def installed_version(cls) -> str | None:
@@ -86,7 +107,14 @@ class Framework(ABC):
     @classmethod
     def context_for(cls, dtype: str) -> str:
         """The context that `dtype` runs in."""
-        return cls.contexts.get(dtype, "default")
+        return cls.contexts.get(dtype, DEFAULT)
+
+    @classmethod
+    def runs_in(cls, context: str, dtype: str, mode: str) -> bool:
+        """Whether a context is for this dtype and mode."""
+        if context in cls.switched:
+            return mode in cls.switched[context] and cls.context_for(dtype) == DEFAULT
+        return context == cls.context_for(dtype)
 
     @classmethod
     def environment(cls, context: str) -> dict[str, str | None]:
@@ -95,20 +123,19 @@ class Framework(ABC):
         One thread everywhere and quiet logs. Nothing here changes a figure against what a user
         gets by default.
         """
-        if context not in cls.known_contexts:
-            raise ValueError(
-                f"{cls.name} has no context {context!r}; known are {', '.join(cls.known_contexts)}"
-            )
-        return cls.variables()
+        known = cls.known_contexts()
+        if context not in known:
+            raise ValueError(f"{cls.name} has no context {context!r}; known are {', '.join(known)}")
+        return cls.variables(2 if context == THREADS else 1)
 
     @staticmethod
-    def variables() -> dict[str, str | None]:
+    def variables(threads: int = 1) -> dict[str, str | None]:
         """Environment variables of every child, whatever its framework."""
         return {
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "NUMEXPR_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "NUMEXPR_NUM_THREADS": str(threads),
             "CUDA_VISIBLE_DEVICES": "",
             # Sets of names come in the same order in every child.
             "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
@@ -119,7 +146,6 @@ class Framework(ABC):
         cls, implementation: Implementation, derivative: str, argument: str, dtype: str, mode: str
     ) -> str | None:
         """Why this can be known not to work without trying it; None if it should work."""
-        op = OPS[implementation.op]
         for what, value, has, declared in (
             ("dtype", dtype, cls.dtypes, implementation.dtypes),
             ("mode", mode, cls.modes, implementation.modes),
@@ -131,11 +157,19 @@ class Framework(ABC):
                 return f"{implementation.name} declares no {what} {value}"
         if derivative == "value":
             return None if argument == "-" else "the value has no argument; write -"
-        if argument not in op.differentiable:
-            return f"{implementation.op} has no derivative with respect to {argument}"
-        if cls.needs_vjp and implementation.vjp is None and implementation.role != "control":
+        to = argument.split(".") if derivative == "hvp" else [argument]
+        if len(to) != (2 if derivative == "hvp" else 1):
+            return "a second derivative has a pair of arguments, such as x.x"
+        for name in to:
+            if name in implementation.without:
+                return f"{implementation.name} takes no {name}"
+            if name not in implementation.differentiable:
+                return f"{implementation.op} has no derivative with respect to {name}"
+        if implementation.role == "control":
+            return None
+        if cls.brings_derivatives and getattr(implementation, derivative) is None:
             return f"{implementation.name} brings no {derivative}, and {cls.name} cannot take one"
-        return None
+        return cls.lacking.get((derivative, mode))
 
     @classmethod
     def means_unsupported(cls, type_name: str, text: str) -> bool:
@@ -150,6 +184,7 @@ class Framework(ABC):
         In a process that is not ours (`own_process` false) nothing is set that would outlast
         a call; see `scope`.
         """
+        self.context = context
         importlib.import_module(self.module)
 
     def scope(self, context: str) -> contextlib.AbstractContextManager[Any]:
@@ -178,13 +213,24 @@ class Framework(ABC):
         """Return when `value` has been computed."""
         return None
 
+    @abstractmethod
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The implementation itself in `mode`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def vjp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
         """Its reverse-mode derivative with respect to `argument`, applied to ``g``."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def jvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """Its forward-mode derivative with respect to `argument`, along the tangent ``v_...``."""
+
+    @abstractmethod
+    def hvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """For `argument` a pair ``a.b``: the derivative along ``v_b`` of the gradient to a.
+
+        Zero where that gradient does not depend on b.
+        """
 
     def prepare(
         self,
@@ -201,9 +247,16 @@ class Framework(ABC):
         """
         if derivative == "value" or implementation.role == "control":
             return self.value(implementation, mode, axis)
-        if derivative == "vjp":
-            return self.vjp(implementation, argument, mode, axis)
-        raise UnsupportedError(f"{self.name} has no derivative {derivative}")
+        make = {"vjp": self.vjp, "jvp": self.jvp, "hvp": self.hvp}[derivative]
+        return make(implementation, argument, mode, axis)
+
+    def bound(self, implementation: Implementation, axis: int) -> Callable[..., Any]:
+        """The function of an implementation, of its inputs alone."""
+        function = implementation.function
+        keywords = {"axis": axis} if OPS[implementation.op].has_axis else {}
+        if self.context == SCALED_INPUTS:
+            return lambda x, *others: function(x * SCALE, *others, **keywords)
+        return lambda *inputs: function(*inputs, **keywords)
 
     def state(self) -> dict[str, str]:
         """Process-wide switches of the framework that an implementation could leave changed.
@@ -219,9 +272,24 @@ class Framework(ABC):
 
 def input_names(implementation: Implementation) -> Sequence[str]:
     """The arrays that the function is called with, in order."""
+    return ("answer",) if implementation.role == "control" else implementation.inputs
+
+
+def array_names(implementation: Implementation, derivative: str, argument: str) -> Sequence[str]:
+    """The arrays of a request: the inputs, the cotangent ``g``, and a tangent ``v_...``."""
     if implementation.role == "control":
         return ("answer",)
-    return OPS[implementation.op].inputs
+    names = list(implementation.inputs)
+    if derivative in ("vjp", "hvp"):
+        names.append("g")
+    if derivative in ("jvp", "hvp"):
+        names.append(tangent_name(argument))
+    return names
+
+
+def tangent_name(argument: str) -> str:
+    """What the tangent of an argument, or of the second one of a pair, is called."""
+    return "v_" + argument.rpartition(".")[2]
 
 
 def aligned_copy(array: Array) -> Array:

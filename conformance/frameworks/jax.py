@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from conformance.execution.protocol import Array
 from conformance.frameworks.base import (
+    CONSTANT_INPUTS,
+    SCALED_INPUTS,
     ExchangeError,
     Framework,
     GarbageError,
@@ -18,16 +20,18 @@ from conformance.frameworks.base import (
     aligned_copy,
     input_names,
     single_threaded_xla,
+    tangent_name,
 )
-from conformance.registry import OPS, Implementation
+from conformance.registry import Implementation
 
 __all__ = ["FRAMEWORK", "Jax"]
 
 X64 = "x64=on"
+NO_JIT = "disable_jit=on"
 
 
 class Jax(Framework):
-    """Arrays on the CPU; reverse mode by ``jax.vjp``; float64 only in the context x64=on."""
+    """Arrays on the CPU; ``jax.vjp``, ``jax.jvp``, the latter of the former; float64 in x64=on."""
 
     name = "jax"
     distributions = ("jax",)
@@ -37,7 +41,13 @@ class Jax(Framework):
     # Without an outer jit every primitive is still compiled once per shape.
     compiling_modes = ("eager", "compiled")
     contexts = MappingProxyType({"float64": X64})
-    known_contexts = ("default", X64)
+    switched = MappingProxyType(
+        {
+            NO_JIT: ("eager",),
+            CONSTANT_INPUTS: ("compiled",),
+            SCALED_INPUTS: ("compiled",),
+        }
+    )
     namespaces = ("jax", "jax.numpy", "jax.nn", "jax.lax", "jax.scipy.special")
 
     @classmethod
@@ -47,6 +57,7 @@ class Jax(Framework):
             **super().environment(context),
             "JAX_PLATFORMS": "cpu",
             "JAX_ENABLE_X64": "1" if context == X64 else "0",
+            "JAX_DISABLE_JIT": "1" if context == NO_JIT else "0",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "NPROC": "1",
             "XLA_FLAGS": single_threaded_xla(),
@@ -56,7 +67,7 @@ class Jax(Framework):
         """Import JAX; the environment has said the rest."""
         import jax
 
-        self.jax = jax
+        self.jax, self.context = jax, context
         if own_process and bool(jax.config.jax_enable_x64) != (context == X64):
             raise RuntimeError(f"JAX did not take x64 from its environment in context {context}")
 
@@ -96,34 +107,72 @@ class Jax(Framework):
 
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function, under jit in compiled mode."""
-        names = input_names(implementation)
-
-        def under_test(*inputs: Any) -> Any:
-            return implementation.function(*inputs, axis=axis)
-
-        function = self.jax.jit(under_test) if mode == "compiled" else under_test
+        names, function = input_names(implementation), self.bound(implementation, axis)
+        if self.context == CONSTANT_INPUTS:
+            return lambda arrays: self._of_constants(function, [arrays[n] for n in names])
+        function = self._in_mode(function, mode)
         return lambda arrays: function(*(arrays[n] for n in names))
+
+    def _of_constants(self, function: Callable[..., Any], inputs: list[Any]) -> Any:
+        """A compiled function of nothing, its inputs among its code."""
+        constants = [np.asarray(a) for a in inputs]
+        return self.jax.jit(lambda: function(*map(self.jax.numpy.asarray, constants)))()
+
+    def _in_mode(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
+        compiled: Callable[..., Any] = self.jax.jit(function) if mode == "compiled" else function
+        return compiled
 
     def vjp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
         """``jax.vjp`` in one argument; in compiled mode all of it under one jit."""
-        jax = self.jax
-        names = OPS[implementation.op].inputs
-        position = names.index(argument)
+        gradient = self._gradient(implementation, argument, axis)
+        function = self._in_mode(gradient, mode)
+        return lambda arrays: function(arrays["g"], *(arrays[n] for n in implementation.inputs))
 
-        def under_test(g: Any, *inputs: Any) -> Any:
+    def jvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """``jax.jvp`` in one argument; in compiled mode all of it under one jit."""
+        along = self._along(self.bound(implementation, axis), implementation.inputs.index(argument))
+        function, v = self._in_mode(along, mode), tangent_name(argument)
+        return lambda arrays: function(arrays[v], *(arrays[n] for n in implementation.inputs))
+
+    def hvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """Forward over reverse: ``jax.jvp`` of ``jax.vjp``."""
+        first, second = argument.split(".")
+        gradient = self._gradient(implementation, first, axis)
+        along = self._along(gradient, 1 + implementation.inputs.index(second))
+        function, v = self._in_mode(along, mode), tangent_name(argument)
+        names = ("g", *implementation.inputs)
+        return lambda arrays: function(arrays[v], *(arrays[n] for n in names))
+
+    def _gradient(
+        self, implementation: Implementation, argument: str, axis: int
+    ) -> Callable[..., Any]:
+        """The function of g and the inputs that is the gradient to one of them."""
+        jax = self.jax
+        position = implementation.inputs.index(argument)
+        function = self.bound(implementation, axis)
+
+        def gradient(g: Any, *inputs: Any) -> Any:
             def in_one(x: Any) -> Any:
-                return implementation.function(
-                    *inputs[:position], x, *inputs[position + 1 :], axis=axis
-                )
+                return function(*inputs[:position], x, *inputs[position + 1 :])
 
             out, pull = jax.vjp(in_one, inputs[position])
             if not isinstance(out, jax.Array):
                 raise GarbageError(f"returned {type(out).__name__}, not a jax.Array")
-            (gradient,) = pull(g.astype(out.dtype))
-            return gradient
+            (found,) = pull(g.astype(out.dtype))
+            return found
 
-        function = jax.jit(under_test) if mode == "compiled" else under_test
-        return lambda arrays: function(arrays["g"], *(arrays[n] for n in names))
+        return gradient
+
+    def _along(self, function: Callable[..., Any], position: int) -> Callable[..., Any]:
+        """The derivative of a function along a tangent of one of its inputs."""
+
+        def along(v: Any, *inputs: Any) -> Any:
+            def in_one(x: Any) -> Any:
+                return function(*inputs[:position], x, *inputs[position + 1 :])
+
+            return self.jax.jvp(in_one, (inputs[position],), (v,))[1]
+
+        return along
 
     def state(self) -> dict[str, str]:
         """The configuration that changes results."""

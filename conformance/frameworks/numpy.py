@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -15,6 +17,7 @@ from conformance.frameworks.base import (
     UnsupportedError,
     aligned_copy,
     input_names,
+    tangent_name,
 )
 from conformance.registry import OPS, Implementation
 
@@ -22,14 +25,14 @@ __all__ = ["FRAMEWORK", "NumPy"]
 
 
 class NumPy(Framework):
-    """Arrays are NumPy's own; an implementation brings its derivatives itself (``vjp=``)."""
+    """Arrays are NumPy's own; an implementation brings its derivatives itself."""
 
     name = "numpy"
     distributions = ("numpy",)
     module = "numpy"
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager",)
-    needs_vjp = True
+    brings_derivatives = True
 
     def versions(self) -> dict[str, str]:
         """NumPy's and ml_dtypes'."""
@@ -47,18 +50,15 @@ class NumPy(Framework):
 
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function on the inputs."""
-        names = input_names(implementation)
-        return lambda arrays: implementation.function(*(arrays[n] for n in names), axis=axis)
+        names, function = input_names(implementation), self.bound(implementation, axis)
+        return lambda arrays: function(*(arrays[n] for n in names))
 
     def vjp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
         """The implementation's own ``vjp``."""
-        function = implementation.vjp
-        if function is None:
-            raise UnsupportedError(f"{implementation.name} brings no vjp")
-        names = OPS[implementation.op].inputs
+        function, names = _supplied(implementation, "vjp", axis), implementation.inputs
 
         def call(arrays: Any) -> Any:
-            gradients = function(arrays["g"], *(arrays[n] for n in names), axis=axis)
+            gradients = function(arrays["g"], *(arrays[n] for n in names))
             if not isinstance(gradients, dict):
                 raise GarbageError(
                     f"its vjp returned {type(gradients).__name__}, not a dict of arrays"
@@ -70,6 +70,25 @@ class NumPy(Framework):
             return gradients[argument]
 
         return call
+
+    def jvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """The implementation's own ``jvp``."""
+        names = (tangent_name(argument), *implementation.inputs)
+        function = functools.partial(_supplied(implementation, "jvp", axis), argument=argument)
+        return lambda arrays: function(*(arrays[n] for n in names))
+
+    def hvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """The implementation's own ``hvp``."""
+        names = ("g", tangent_name(argument), *implementation.inputs)
+        function = functools.partial(_supplied(implementation, "hvp", axis), argument=argument)
+        return lambda arrays: function(*(arrays[n] for n in names))
+
+
+def _supplied(implementation: Implementation, derivative: str, axis: int) -> Callable[..., Any]:
+    function: Callable[..., Any] | None = getattr(implementation, derivative)
+    if function is None:
+        raise UnsupportedError(f"{implementation.name} brings no {derivative}")
+    return functools.partial(function, axis=axis) if OPS[implementation.op].has_axis else function
 
 
 FRAMEWORK = NumPy

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -11,20 +12,27 @@ import numpy as np
 
 from conformance.execution.protocol import Array
 from conformance.frameworks.base import (
+    CONSTANT_INPUTS,
+    SCALED_INPUTS,
+    THREADS,
     ExchangeError,
     Framework,
     GarbageError,
     Prepared,
     input_names,
     single_threaded_xla,
+    tangent_name,
 )
-from conformance.registry import OPS, Implementation
+from conformance.registry import Implementation
 
 __all__ = ["FRAMEWORK", "TensorFlow"]
 
+NO_ONEDNN = "onednn=off"
+
 
 class TensorFlow(Framework):
-    """Eager tensors on the CPU; reverse mode by ``tf.GradientTape`` inside the function."""
+    """Eager tensors on the CPU; ``tf.GradientTape``, ``tf.autodiff.ForwardAccumulator``, and one
+    around the other, inside the function. In TensorFlow 1 style ``tf.gradients``, twice."""
 
     name = "tensorflow"
     distributions = ("tensorflow", "tensorflow-cpu", "tensorflow_cpu", "tf-nightly")
@@ -32,27 +40,37 @@ class TensorFlow(Framework):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager", "graph", "xla", "session")
     compiling_modes = ("graph", "xla", "session")
+    switched = MappingProxyType(
+        {
+            THREADS: ("eager", "graph"),
+            NO_ONEDNN: ("eager", "graph"),
+            CONSTANT_INPUTS: ("graph", "xla"),
+            SCALED_INPUTS: ("graph", "xla"),
+        }
+    )
+    lacking = MappingProxyType({("jvp", "session"): "a tf.compat.v1.Session has no forward mode"})
     namespaces = ("tensorflow.nn", "tensorflow.math", "tensorflow.linalg", "tensorflow.Tensor")
 
     @classmethod
     def environment(cls, context: str) -> dict[str, str | None]:
-        """One thread within and between ops; oneDNN stays as it is."""
-        return {
+        """One thread within and between ops; oneDNN as the user has it but in its context."""
+        variables: dict[str, str | None] = {
             **super().environment(context),
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_NUM_INTRAOP_THREADS": "1",
+            "TF_NUM_INTRAOP_THREADS": "2" if context == THREADS else "1",
             "TF_NUM_INTEROP_THREADS": "1",
             "XLA_FLAGS": single_threaded_xla(),
         }
+        return variables | ({"TF_ENABLE_ONEDNN_OPTS": "0"} if context == NO_ONEDNN else {})
 
     def load(self, context: str, *, own_process: bool = True) -> None:
         """Import TensorFlow; in a child also pin it to one thread."""
         import tensorflow as tf
 
-        self.tf = tf
+        self.tf, self.context = tf, context
         if own_process:
             tf.random.set_seed(0)
-            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_intra_op_parallelism_threads(2 if context == THREADS else 1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
 
     def versions(self) -> dict[str, str]:
@@ -77,48 +95,108 @@ class TensorFlow(Framework):
 
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function, traced in the graph modes."""
-        names = input_names(implementation)
-
-        def under_test(*inputs: Any) -> Any:
-            return implementation.function(*inputs, axis=axis)
-
-        if mode == "session":
-            return self._in_session(under_test, tuple(names))
-        function = self._in_mode(under_test, mode)
-        return lambda arrays: function(*(arrays[n] for n in names))
+        names, function = input_names(implementation), self.bound(implementation, axis)
+        if self.context == CONSTANT_INPUTS:
+            return lambda arrays: self._of_constants(function, [arrays[n] for n in names], mode)
+        return self._prepared(function, names, mode)
 
     def vjp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
         """Forward and backward in one function, so that the graph modes see both."""
-        tf = self.tf
-        names = OPS[implementation.op].inputs
-        position = names.index(argument)
+        symbolic = mode == "session"
+        gradient = self._gradient(implementation, argument, axis, symbolic=symbolic)
+        return self._prepared(gradient, ("g", *implementation.inputs), mode)
 
-        def symbolic(g: Any, *inputs: Any) -> Any:
-            out = implementation.function(*inputs, axis=axis)
+    def jvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """``tf.autodiff.ForwardAccumulator`` around the function."""
+        along = self._along(self.bound(implementation, axis), implementation.inputs.index(argument))
+        return self._prepared(along, (tangent_name(argument), *implementation.inputs), mode)
+
+    def hvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """Forward over reverse; in TensorFlow 1 style reverse over reverse."""
+        first, second = argument.split(".")
+        names = (tangent_name(argument), "g", *implementation.inputs)
+        if mode == "session":
+            twice = self._gradient_of_gradient(implementation, first, second, axis)
+            return self._prepared(twice, names, mode)
+        gradient = self._gradient(implementation, first, axis, symbolic=False)
+        along = self._along(gradient, 1 + implementation.inputs.index(second))
+        return self._prepared(along, names, mode)
+
+    # --- derivatives as functions -----------------------------------------------------------
+
+    def _gradient(
+        self, implementation: Implementation, argument: str, axis: int, *, symbolic: bool
+    ) -> Callable[..., Any]:
+        """The function of g and the inputs that is the gradient to one of them."""
+        tf = self.tf
+        position = implementation.inputs.index(argument)
+        function = self.bound(implementation, axis)
+
+        def checked(out: Any) -> Any:
             if not isinstance(out, tf.Tensor):
                 raise GarbageError(f"returned {type(out).__name__}, not a tf.Tensor")
-            grad_ys = tf.cast(g, out.dtype)
-            (gradient,) = tf.compat.v1.gradients(out, [inputs[position]], grad_ys=[grad_ys])
-            if gradient is None:
-                raise ValueError(f"TensorFlow finds no gradient with respect to {argument}")
-            return tf.convert_to_tensor(gradient)
+            return out
 
-        if mode == "session":
-            return self._in_session(symbolic, ("g", *names))
+        def by_symbols(g: Any, *inputs: Any) -> Any:
+            out = checked(function(*inputs))
+            return tf.compat.v1.gradients(out, [inputs[position]], [tf.cast(g, out.dtype)])[0]
 
-        def under_test(g: Any, *inputs: Any) -> Any:
+        def by_tape(g: Any, *inputs: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(inputs[position])
-                out = implementation.function(*inputs, axis=axis)
-            if not isinstance(out, tf.Tensor):
-                raise GarbageError(f"returned {type(out).__name__}, not a tf.Tensor")
-            gradient = tape.gradient(out, inputs[position], output_gradients=tf.cast(g, out.dtype))
-            if gradient is None:
-                raise ValueError(f"TensorFlow finds no gradient with respect to {argument}")
-            return tf.convert_to_tensor(gradient)
+                out = checked(function(*inputs))
+            return tape.gradient(out, inputs[position], output_gradients=tf.cast(g, out.dtype))
 
-        function = self._in_mode(under_test, mode)
-        return lambda arrays: function(arrays["g"], *(arrays[n] for n in names))
+        def gradient(g: Any, *inputs: Any) -> Any:
+            found = (by_symbols if symbolic else by_tape)(g, *inputs)
+            if found is None:
+                raise ValueError(f"TensorFlow finds no gradient with respect to {argument}")
+            return tf.convert_to_tensor(found)
+
+        return gradient
+
+    def _along(self, function: Callable[..., Any], position: int) -> Callable[..., Any]:
+        """The derivative of a function along a tangent of one of its inputs."""
+        tf = self.tf
+
+        def along(v: Any, *inputs: Any) -> Any:
+            with tf.autodiff.ForwardAccumulator(inputs[position], v) as accumulator:
+                out = function(*inputs)
+            return accumulator.jvp(out, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        return along
+
+    def _gradient_of_gradient(
+        self, implementation: Implementation, first: str, second: str, axis: int
+    ) -> Callable[..., Any]:
+        """Of <v, gradient to b>, the gradient to a; zeros where a has no part in it."""
+        tf = self.tf
+        gradient = self._gradient(implementation, second, axis, symbolic=True)
+        position = implementation.inputs.index(first)
+
+        def twice(v: Any, g: Any, *inputs: Any) -> Any:
+            (found,) = tf.compat.v1.gradients(gradient(g, *inputs), [inputs[position]], [v])
+            x = inputs[position]
+            return tf.zeros_like(x) if found is None else tf.convert_to_tensor(found)
+
+        return twice
+
+    # --- modes ------------------------------------------------------------------------------
+
+    def _prepared(self, function: Callable[..., Any], names: Sequence[str], mode: str) -> Prepared:
+        """The function in its mode, of arrays by name."""
+        if mode == "session":
+            return self._in_session(function, tuple(names))
+        called = self._in_mode(function, mode)
+        return lambda arrays: called(*(arrays[n] for n in names))
+
+    def _of_constants(self, function: Callable[..., Any], inputs: list[Any], mode: str) -> Any:
+        """A traced function of nothing, its inputs constants of the graph."""
+        tf = self.tf
+        constants = [(a.numpy(), a.dtype) for a in inputs]
+        return self._in_mode(
+            lambda: function(*(tf.constant(value, dtype) for value, dtype in constants)), mode
+        )()
 
     def _in_session(self, function: Callable[..., Any], names: tuple[str, ...]) -> Prepared:
         """TensorFlow 1 style: placeholders in a graph of their own, run by a Session.

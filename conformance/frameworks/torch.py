@@ -9,7 +9,8 @@ import re
 import sys
 import tempfile
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -17,17 +18,20 @@ import numpy as np
 
 from conformance.execution.protocol import Array
 from conformance.frameworks.base import (
+    SCALED_INPUTS,
+    THREADS,
     Framework,
     GarbageError,
     Prepared,
     aligned_copy,
     input_names,
+    tangent_name,
 )
-from conformance.registry import OPS, Implementation
+from conformance.registry import Implementation
 
 __all__ = ["FRAMEWORK", "Torch", "compile_cache"]
 
-
+NO_ONEDNN = "onednn=off"
 _RECURSION_LIMIT = 2000
 
 
@@ -60,7 +64,7 @@ def _share_compile_cache() -> None:
 
 
 class Torch(Framework):
-    """Tensors on the CPU; reverse mode by ``torch.autograd.grad``."""
+    """Tensors on the CPU; ``torch.autograd.grad`` once and twice, ``torch.func.jvp``."""
 
     name = "torch"
     distributions = ("torch",)
@@ -68,6 +72,17 @@ class Torch(Framework):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager", "compiled")
     compiling_modes = ("compiled",)
+    switched = MappingProxyType(
+        {
+            THREADS: ("eager", "compiled"),
+            NO_ONEDNN: ("eager", "compiled"),
+            SCALED_INPUTS: ("compiled",),
+        }
+    )
+    unsupported_messages = (
+        ("RuntimeError", "torch.compile with aot_autograd does not currently support double back"),
+        ("RuntimeError", "was compiled with non-empty donated buffers which requires create_graph"),
+    )
     namespaces = ("torch", "torch.nn.functional", "torch.special", "torch.autograd", "torch.Tensor")
     derived_names = ("torch.Storage",)  # of the default dtype
 
@@ -88,16 +103,18 @@ class Torch(Framework):
         """Import torch; in a child also pin it to one thread."""
         import torch
 
-        self.torch = torch
+        self.torch, self.context = torch, context
         if not own_process:
             return
         torch.manual_seed(0)
-        torch.set_num_threads(1)
+        torch.set_num_threads(2 if context == THREADS else 1)
         torch.set_num_interop_threads(1)
         _share_compile_cache()
         # Compiling raises the limit to this for good; it must not pass for a leak of whoever is
         # compiled first.
         sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
+        if context == NO_ONEDNN:
+            torch.backends.mkldnn.set_flags(False)
         # Past a few recompilations torch falls back to eager without a word, and the figures
         # would be those of another mode. Say so instead.
         import torch._dynamo.config
@@ -136,34 +153,82 @@ class Torch(Framework):
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function without a gradient."""
         names = input_names(implementation)
-        function = self._in_mode(implementation, mode, axis)
+        function = self._in_mode(self.bound(implementation, axis), mode)
         return lambda arrays: function(*(arrays[n] for n in names))
 
     def vjp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
         """Forward in `mode` with a gradient recorded, then one pass backward."""
         torch = self.torch
-        names = OPS[implementation.op].inputs
-        function = self._in_mode(implementation, mode, axis)
+        forward = self._recorded(implementation, (argument,), mode, axis)
 
         def call(arrays: Mapping[str, Any]) -> Any:
-            inputs = {n: arrays[n].detach() for n in names}
-            inputs[argument].requires_grad_(True)
-            out = function(*(inputs[n] for n in names))
-            if not isinstance(out, torch.Tensor):
-                raise GarbageError(f"returned {type(out).__name__}, not a torch.Tensor")
-            # An output of another dtype is a breach that the value's cell names; here it only
-            # must not keep the gradient from being taken.
+            out, inputs = forward(arrays)
             g = arrays["g"].to(out.dtype)
             (gradient,) = torch.autograd.grad(out, (inputs[argument],), grad_outputs=(g,))
             return gradient
 
         return call
 
-    def _in_mode(self, implementation: Implementation, mode: str, axis: int) -> Any:
-        inner = implementation.function
+    def jvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """``torch.func.jvp``; in compiled mode all of it in one compiled function."""
+        torch = self.torch
+        names = implementation.inputs
+        position = names.index(argument)
+        function = self.bound(implementation, axis)
 
+        def along(v: Any, *inputs: Any) -> Any:
+            def in_one(x: Any) -> Any:
+                return function(*inputs[:position], x, *inputs[position + 1 :])
+
+            return torch.func.jvp(in_one, (inputs[position],), (v,))[1]
+
+        compiled = self._in_mode(along, mode)
+        v = tangent_name(argument)
+        return lambda arrays: compiled(arrays[v], *(arrays[n].detach() for n in names))
+
+    def hvp(self, implementation: Implementation, argument: str, mode: str, axis: int) -> Prepared:
+        """Reverse over reverse: of <v, gradient to b>, the gradient to a."""
+        torch = self.torch
+        first, second = argument.split(".")
+        forward = self._recorded(implementation, (first, second), mode, axis)
+        v = tangent_name(argument)
+
+        def call(arrays: Mapping[str, Any]) -> Any:
+            out, inputs = forward(arrays)
+            g = arrays["g"].to(out.dtype)
+            (slope,) = torch.autograd.grad(out, (inputs[second],), (g,), create_graph=True)
+            if not slope.requires_grad:
+                return torch.zeros_like(inputs[first])
+            (curvature,) = torch.autograd.grad(
+                slope, (inputs[first],), (arrays[v],), allow_unused=True, materialize_grads=True
+            )
+            return curvature
+
+        return call
+
+    def _recorded(
+        self, implementation: Implementation, to: tuple[str, ...], mode: str, axis: int
+    ) -> Callable[[Mapping[str, Any]], tuple[Any, dict[str, Any]]]:
+        """The function in `mode`, recording what a gradient to some of its inputs needs."""
+        names = implementation.inputs
+        function = self._in_mode(self.bound(implementation, axis), mode)
+
+        def forward(arrays: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+            inputs = {n: arrays[n].detach() for n in names}
+            for name in to:
+                inputs[name].requires_grad_(True)
+            out = function(*(inputs[n] for n in names))
+            if not isinstance(out, self.torch.Tensor):
+                raise GarbageError(f"returned {type(out).__name__}, not a torch.Tensor")
+            # An output of another dtype is a breach that the value's cell names; it must not keep
+            # the gradient from being taken, so callers cast g to it.
+            return out, inputs
+
+        return forward
+
+    def _in_mode(self, inner: Callable[..., Any], mode: str) -> Any:
         def under_test(*inputs: Any) -> Any:
-            return inner(*inputs, axis=axis)
+            return inner(*inputs)
 
         if mode == "eager":
             return under_test

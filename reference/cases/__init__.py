@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import formats, ops
 from ..formats import Format
-from .base import Case, CaseError, Family, digest, generate, spread, stack
+from .base import Case, CaseError, Family, generate, named, spread, stack
 from .inputs import TANGENT
 
 __all__ = ["FAMILIES", "Case", "CaseError", "Family", "by_id", "make", "stack", "witnesses"]
@@ -37,10 +37,24 @@ FAMILIES: dict[str, Family] = _load()
 
 
 def make(
-    family: str, op: str, format_name: str, n: int, *, seed: int = 0, limit: int | None = None
+    family: str,
+    op: str,
+    format_name: str,
+    n: int,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    without: str = "",
 ) -> list[Case]:
-    """The cases of a family for an op, a format and a row length, evenly thinned to ``limit``."""
-    cases = generate(FAMILIES[family], op, formats.get(format_name), n, seed)
+    """The cases of a family for an op, a format and a row length, evenly thinned to ``limit``.
+
+    Parameters
+    ----------
+    without : str, optional
+        An optional input of the op that the cases are to lack: ``pos_weight``, for implementations
+        that do not take it.
+    """
+    cases = generate(FAMILIES[family], op, formats.get(format_name), n, seed, without=without)
     return spread(cases, limit)
 
 
@@ -57,16 +71,18 @@ def _named_rows() -> dict[str, dict[str, Any]]:
     return named
 
 
-def witnesses(op: str, format_name: str, family: str | None = None) -> list[Case]:
+def witnesses(
+    op: str, format_name: str, family: str | None = None, *, without: str = ""
+) -> list[Case]:
     """The named rows of an op and format, in the order of the file."""
     return [
-        _named_case(row, op, formats.get(format_name))
+        _named_case(row, op, formats.get(format_name), without)
         for row in _named_rows().values()
         if op in row["ops"] and format_name in row["formats"] and family in (None, row["family"])
     ]
 
 
-def _named_case(row: dict[str, Any], op: str, fmt: Format) -> Case:
+def _named_case(row: dict[str, Any], op: str, fmt: Format, without: str = "") -> Case:
     definition = ops.get(op)
     x = _numbers(row["x"])
     top = int(np.argmax(np.where(np.isnan(x), -np.inf, x)))
@@ -86,8 +102,7 @@ def _named_case(row: dict[str, Any], op: str, fmt: Format) -> Case:
             raise CaseError(f"witness {row['name']}: {name} is not representable in {fmt.name}")
     if "mask" in inputs:
         inputs["mask"] = inputs["mask"] != 0
-    case_id = f"{op}-{fmt.name}-w.{row['name']}-{digest(inputs)}"
-    return Case(case_id, op, fmt.name, row["family"], inputs)
+    return named(f"{op}-{fmt.name}-w.{row['name']}", op, fmt, row["family"], inputs, without)
 
 
 def _numbers(entry: Any) -> Any:
@@ -106,9 +121,12 @@ def _number(value: Any) -> float:
 
 _GENERATED = re.compile(
     r"(?P<op>\w+)-(?P<format>\w+)-(?P<family>[a-z_]+)(?P<version>\d+)"
-    r"-n(?P<n>\d+)-s(?P<seed>\d+)-r(?P<row>\d+)-(?P<digest>[0-9a-f]{6})"
+    r"-n(?P<n>\d+)-s(?P<seed>\d+)-r(?P<row>\d+)(-no\.(?P<without>\w+))?-(?P<digest>[0-9a-f]{6})"
 )
-_NAMED = re.compile(r"(?P<op>\w+)-(?P<format>\w+)-w\.(?P<name>\w+)-(?P<digest>[0-9a-f]{6})")
+_NAMED = re.compile(
+    r"(?P<op>\w+)-(?P<format>\w+)-w\.(?P<name>\w+)(-no\.(?P<without>\w+))?"
+    r"-(?P<digest>[0-9a-f]{6})"
+)
 
 _LARGEST_N = 1 << 18
 
@@ -121,13 +139,13 @@ def by_id(case_id: str) -> Case:
     CaseError
         If the id is malformed, names nothing, or its digest does not fit what is made today.
     """
-    if named := _NAMED.fullmatch(case_id):
-        op, fmt = _op_and_format(named["op"], named["format"])
-        row = _named_rows().get(named["name"])
+    if found := _NAMED.fullmatch(case_id):
+        op, fmt = _op_and_format(found["op"], found["format"])
+        row = _named_rows().get(found["name"])
         if row is None or op not in row["ops"] or fmt.name not in row["formats"]:
-            raise CaseError(f"no witness {named['name']!r} for {op} in {fmt.name}"
-                            + _nearest(named["name"], _named_rows()))  # fmt: skip
-        case = _named_case(row, op, fmt)
+            raise CaseError(f"no witness {found['name']!r} for {op} in {fmt.name}"
+                            + _nearest(found["name"], _named_rows()))  # fmt: skip
+        case = _named_case(row, op, fmt, _optional(found["without"], op))
     elif made := _GENERATED.fullmatch(case_id):
         op, fmt = _op_and_format(made["op"], made["format"])
         case = _generated_case(made, op, fmt)
@@ -151,10 +169,20 @@ def _generated_case(made: re.Match[str], op: str, fmt: Format) -> Case:
         )
     if len(made["n"]) > 8 or not 1 <= int(made["n"]) <= _LARGEST_N or len(made["seed"]) > 20:
         raise CaseError("the row length of the id is out of range")
-    found = generate(family, op, fmt, int(made["n"]), int(made["seed"]), [int(made["row"])])
+    without = _optional(made["without"], op)
+    found = generate(
+        family, op, fmt, int(made["n"]), int(made["seed"]), [int(made["row"])], without
+    )
     if not found:
         raise CaseError(f"family {family.name} has no row {made['row']} at n = {made['n']}")
     return found[0]
+
+
+def _optional(name: str | None, op: str) -> str:
+    """The input that a case lacks; CaseError if the op cannot do without it."""
+    if name is None or name in ops.get(op).optional:
+        return name or ""
+    raise CaseError(f"{op} has no optional input {name!r}")
 
 
 def _op_and_format(op: str, format_name: str) -> tuple[str, Format]:

@@ -3,7 +3,8 @@
 A case id such as ``softmax-float32-gap_ladder1-n17-s0-r12-3fa9c1`` says op, format, family and its
 version, row length, seed, row number, and the first six hex digits of a SHA-256 over the row's
 bits (but for tangents), which makes a silent change impossible. Rows named in ``witnesses.toml``
-have ids like ``softmax-float16-w.equal_70000-0c12ab``.
+have ids like ``softmax-float16-w.equal_70000-0c12ab``. The same rows without an optional input are
+cases of their own: ``sigmoid_cross_entropy-float32-masks1-n2-s0-r1-no.pos_weight-0a1b2c``.
 
 Random numbers come from PCG64DXSM on a key made of op, format, family, length and seed; the same
 key gives the same rows on every platform.
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import ops
 from ..formats import F64, Format
 from .inputs import TANGENT, complete, one_hot
 
@@ -30,12 +32,16 @@ __all__ = [
     "Rows",
     "digest",
     "generate",
+    "named",
     "one_hot",
     "spread",
     "stack",
 ]
 
 Inputs = Mapping[str, NDArray[Any]]
+
+LACKING = "-no."
+"""What comes before the name of the input that a case lacks, in its id."""
 
 
 class CaseError(ValueError):
@@ -61,6 +67,11 @@ class Case:
     format: str
     family: str
     inputs: Inputs
+
+    @property
+    def arguments(self) -> set[str]:
+        """The op's inputs that the row has."""
+        return {name for name in ops.get(self.op).inputs if name in self.inputs}
 
     @property
     def n(self) -> int:
@@ -127,9 +138,15 @@ def digest(inputs: Inputs) -> str:
 
 
 def generate(
-    family: Family, op: str, fmt: Format, n: int, seed: int, index: Iterable[int] | None = None
+    family: Family,
+    op: str,
+    fmt: Format,
+    n: int,
+    seed: int,
+    index: Iterable[int] | None = None,
+    without: str = "",
 ) -> list[Case]:
-    """The cases of a family, or those with the given row numbers."""
+    """The cases of a family, or those with the given row numbers, maybe without an input."""
     key = (op, fmt.name, family.name, family.version, n, seed)
     rng = generator(*key)
     rows = family.generate(op, fmt, n, rng)
@@ -144,13 +161,21 @@ def generate(
     )
     count = inputs["x"].shape[0]
     chosen = range(count) if index is None else index
-    return [_case(family, op, fmt, n, seed, r, inputs) for r in chosen if 0 <= r < count]
+    prefix = f"{op}-{fmt.name}-{family.name}{family.version}-n{n}-s{seed}"
+    made = []
+    for r in chosen:
+        if 0 <= r < count:
+            row = {name: array[r] for name, array in inputs.items()}
+            made.append(named(f"{prefix}-r{r}", op, fmt, family.name, row, without))
+    return made
 
 
-def _case(family: Family, op: str, fmt: Format, n: int, seed: int, r: int, inputs: Inputs) -> Case:
-    row = {name: array[r] for name, array in inputs.items()}
-    name = f"{op}-{fmt.name}-{family.name}{family.version}-n{n}-s{seed}-r{r}-{digest(row)}"
-    return Case(name, op, fmt.name, family.name, row)
+def named(prefix: str, op: str, fmt: Format, family: str, row: Inputs, without: str = "") -> Case:
+    """A case whose id ends with the digest of its row, maybe without an optional input."""
+    lacking = (without, TANGENT + without) if without else ()
+    kept = {name: array for name, array in row.items() if name not in lacking}
+    mark = f"{LACKING}{without}" if without else ""
+    return Case(f"{prefix}{mark}-{digest(kept)}", op, fmt.name, family, kept)
 
 
 def spread(cases: list[Case], limit: int | None) -> list[Case]:

@@ -359,6 +359,8 @@ class Op:
         The value's argument is ``-``.
     elementwise : bool
         Every element stands for itself; inputs and results are arrays (B, n) alike.
+    optional : tuple of str
+        Inputs that may be left out.
     """
 
     name: str
@@ -367,6 +369,7 @@ class Op:
     per_row: bool
     maps: Mapping[tuple[str, str], Map]
     elementwise: bool = False
+    optional: tuple[str, ...] = ()
 
     def needs(self, derivative: str, argument: str) -> tuple[str, ...]:
         """The inputs of a map: the op's own, the cotangent ``g`` and the tangent ``v_...``."""

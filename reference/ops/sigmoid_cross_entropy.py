@@ -238,4 +238,5 @@ OP = Op(
         **derivatives({"x": TO_X, "target": TO_Z, "pos_weight": TO_W}, SECOND),
     },
     elementwise=True,
+    optional=("pos_weight",),
 )

@@ -1,7 +1,8 @@
 """The registry of deviations: known, documented exceptions, each of them strict.
 
-An entry of ``deviations.toml`` says which cells it is about, on which versions and under which
-facts, which kinds of breach it excuses and up to which figure, which cases witness it, and why.
+An entry, in the TOML file of its framework, says which cells it is about, on which versions and
+under which facts, which kinds of breach it excuses and up to which figure, which cases witness it,
+and why.
 It excuses nothing else: another kind, a larger figure or another version is a failure, and an
 entry whose witnesses all met the contract is *stale* and fails the run.
 """
@@ -22,6 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 from conformance.judge import Breach
 from conformance.plan import Cell
+from conformance.registry import FRAMEWORKS
 
 REASONS = ("upstream-bug", "wont-fix", "ambiguous-contract", "platform")
 _MATCH = ("op", "framework", "implementation", "derivative", "argument", "dtype", "mode", "context",
@@ -188,7 +190,11 @@ def digest() -> str:
 
 
 def _text() -> str:
-    return (files("conformance") / "deviations.toml").read_text(encoding="utf-8")
+    """The files of all frameworks, which together are one document."""
+    folder = files(__name__)
+    return "\n".join(
+        (folder / f"{framework}.toml").read_text(encoding="utf-8") for framework in FRAMEWORKS
+    )
 
 
 def parse(text: str) -> Registry:
