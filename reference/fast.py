@@ -97,24 +97,27 @@ def _near_ends(ball: FloatBall, fmt: Format) -> Decided | None:
 
     def kernel(mid: F64) -> tuple[NDArray[Any], ...]:
         spread = np.abs(mid) * reach
+        bits = mid.view(np.int64)
+        hi = ((bits & ~(0x7FF << 52)) | _HALF).view(np.float64)
+        if fmt.name == "float32":
+            # NumPy's cast is correct, and faster than integers. What rounds to v, which is no power
+            # of two, lies in its binade; where v is 0 no binade matters.
+            ends = [(mid - spread).astype(np.float32), (mid + spread).astype(np.float32)]
+            v = ends[0].view(np.uint32)
+            same = (ends[0] == ends[1]) & (((v & 0x7FFFFF) != 0) | (ends[0] == 0))
+            field = (bits >> 52) & 0x7FF
+            return same & (field != 0), hi, field - 1022
         lower, upper = (mid - spread).view(np.int64), (mid + spread).view(np.int64)
         one_binade = ((lower ^ upper) >> 52) == 0
         field = (lower >> 52) & 0x7FF
-        if fmt.name == "float32":
-            # NumPy's cast is correct, and faster than integers.
-            ends = [end.view(np.float64).astype(np.float32) for end in (lower, upper)]
-            same = ends[0] == ends[1]
-        else:
-            # Half of the last place that is kept is added, and what lies below is cut off: RN but
-            # for ties, which go up. No result is one, so neither end may be.
-            shift = np.minimum(dropped + np.maximum(emin - field, 0), 60)
-            half = np.int64(1) << (shift - 1)
-            ends = [(end & _MANTISSA) + ((1 << 52) + half) for end in (lower, upper)]
-            same = (ends[0] >> shift) == (ends[1] >> shift)
-            for end in ends:
-                same &= (end & (2 * half - 1)) != 0
-        bits = mid.view(np.int64)
-        hi = ((bits & ~(0x7FF << 52)) | _HALF).view(np.float64)
+        # Half of the last place that is kept is added, and what lies below is cut off: RN but for
+        # ties, which go up. No result is one, so neither end may be.
+        shift = np.minimum(dropped + np.maximum(emin - field, 0), 60)
+        half = np.int64(1) << (shift - 1)
+        ends = [(end & _MANTISSA) + ((1 << 52) + half) for end in (lower, upper)]
+        same = (ends[0] >> shift) == (ends[1] >> shift)
+        for end in ends:
+            same &= (end & (2 * half - 1)) != 0
         return one_binade & same & (field != 0), hi, field - 1022
 
     with np.errstate(all="ignore"):  # subnormal ends in a cast
