@@ -32,9 +32,12 @@ Interval = tuple[F64, F64]
 _TINY = 5e-324
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Decided:
-    """Elements that a tier decided, in arrays of the map's output shape."""
+    """Elements that a tier decided, in arrays of the map's output shape.
+
+    Where no low word is known, ``lo`` is a single 0 in that shape.
+    """
 
     mask: Mask
     hi: F64
@@ -65,6 +68,8 @@ def _once_more(
     lower, upper = (end[among, columns] for end in between(batch.take(rows)))
     index = rows[among], columns
     again = decide(ball[index], fmt, (lower, upper))
+    if not found.lo.flags.writeable:
+        found.lo = found.lo.copy()
     for old, new in zip(found.arrays, again.arrays, strict=True):
         old[index] = new
 
@@ -122,7 +127,7 @@ def _near_ends(ball: FloatBall, fmt: Format) -> Decided | None:
 
     with np.errstate(all="ignore"):  # subnormal ends in a cast
         mask, hi, exponent = blocked(kernel, ball.mid)
-    return Decided(mask, hi, np.zeros(ball.shape), exponent)
+    return Decided(mask, hi, np.broadcast_to(0.0, ball.shape), exponent)
 
 
 def _near_words(ball: FloatBall, fmt: Format) -> Decided | None:

@@ -120,7 +120,7 @@ def evaluate(
 
 def _empty(shape: tuple[int, int], fmt: Format) -> References:
     """Room for references."""
-    hi, lo, exponent = np.empty(shape), np.empty(shape), np.empty(shape, np.int64)
+    hi, lo, exponent = np.empty(shape), np.zeros(shape), np.empty(shape, np.int64)
     return References(hi, lo, exponent, np.empty(shape, np.uint8), np.empty(shape, np.uint8), fmt)
 
 

@@ -100,9 +100,10 @@ class References:
         return replace(self, **{name: getattr(self, name)[index] for name in _ARRAYS})
 
     def assign(self, other: References) -> None:
-        """Take over another's answers, of the same shape, in place."""
+        """Take over another's answers, of the same shape, in place; ``lo`` must hold zeros."""
         for name in _ARRAYS:
-            getattr(self, name)[...] = getattr(other, name)
+            if name != "lo" or any(other.lo.strides):  # else it is a single 0 in that shape
+                getattr(self, name)[...] = getattr(other, name)
 
 
 _ARRAYS = ("hi", "lo", "exponent", "codes", "tier")

@@ -169,6 +169,11 @@ class FloatBall:
         return self._sign
 
     @property
+    def spans(self) -> bool:
+        """Whether low and high are known without looking."""
+        return self._low is not None and self._high is not None
+
+    @property
     def low(self) -> int:
         """Every leading word that is not 0 is at least 2^low in magnitude."""
         if self._low is None:

@@ -26,6 +26,7 @@ from .base import Mask
 
 _SAFE = 900  # kernels of mul and div: operands and results within 2^+-900
 _SAFE_RADIUS = -500  # with absolute radii, products stay above this, where TINY is nothing
+_SHORT = 64  # a ball of so few elements tells its range at once
 _SAFE_SUM = -700  # relative * |mid| cannot underflow above this
 
 
@@ -334,10 +335,9 @@ class RingArithmetic(ABC):
                 0.0 if b.absolute is None else b.absolute,
             )
         sign = a.sign & b.sign
-        spans = (a._low, b._low, a._high, b._high)
-        low, high = (None, None) if None in spans else (
-            min(a.low, b.low), max(a.high, b.high)
-        )  # fmt: skip
+        low, high = None, None
+        if all(ball.mid.size <= _SHORT or ball.spans for ball in (a, b)):
+            low, high = min(a.low, b.low), max(a.high, b.high)
         return FloatBall(
             self,
             parts,

@@ -56,8 +56,16 @@ class Binary64(FloatArithmetic):
         return levels * U / (1 - levels * U) * (1 + 2.0**-40)
 
     def _two_words(self, a: Array, b: Array) -> Parts:
-        total, rounded = blocked(_sum_and_whether_rounded, a, b)
-        return blocked(two_sum, a, b) if rounded.any() else (total,)
+        exact = True
+
+        def total_alone(a: Array, b: Array) -> tuple[Array]:
+            nonlocal exact
+            total, rest = two_sum(a, b)
+            exact = exact and not rest.any()
+            return (total,)
+
+        alone: Parts = blocked(total_alone, a, b)
+        return alone if exact else blocked(two_sum, a, b)
 
     def _add(self, a: Parts, b: Parts) -> Parts:
         return (np.asarray(a[0] + b[0]),)
@@ -99,11 +107,6 @@ class Binary64(FloatArithmetic):
     def _log1p(self, a: Parts) -> tuple[Parts, Mask]:
         high, confirmed = blocked(_log1p, a[0])
         return (high,), confirmed
-
-
-def _sum_and_whether_rounded(a: Array, b: Array) -> tuple[Array, Mask]:
-    s, e = two_sum(a, b)
-    return s, e != 0
 
 
 def _reduced(d: Array) -> tuple[Array, IntArray]:
