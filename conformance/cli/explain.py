@@ -15,7 +15,8 @@ _SHOWN = 8
 
 @click.command(name="explain")
 @click.argument("case_id")
-@click.option("--derivative", default=None, metavar="D", help="Only value or only vjp.")
+@click.option("--derivative", multiple=True, default=("value", "vjp"), show_default=True,
+              metavar="D", help="Of value, vjp, jvp and hvp.")  # fmt: skip
 @click.option("--framework", multiple=True, metavar="NAME", help="Only this framework's answers.")
 @click.option("--mode", multiple=True, default=("eager",), show_default=True, metavar="M",
               help="Modes that answer.")  # fmt: skip
@@ -24,7 +25,7 @@ _SHOWN = 8
 @json_option
 def command(
     case_id: str,
-    derivative: str | None,
+    derivative: tuple[str, ...],
     framework: tuple[str, ...],
     mode: tuple[str, ...],
     digits: int,
@@ -52,13 +53,14 @@ def command(
     for name in mode:
         if name not in known_modes:
             raise SelectionError(unknown("mode", name, known_modes))
+    for name in derivative:
+        if name not in DERIVATIVES:
+            raise SelectionError(unknown("derivative", name, DERIVATIVES))
     maps = [
         (d, a)
         for d, a in ops.get(case.op).maps
-        if d in DERIVATIVES and derivative in (None, d)
-    ]  # fmt: skip
-    if not maps:
-        raise click.UsageError(f"{case.op} has no derivative {derivative}")
+        if d in derivative and (d == "value" or set(a.split(".")) <= case.inputs.keys())
+    ]
     needed = {name for d, a in maps for name in ops.get(case.op).needs(d, a)}
     inputs = {name: value for name, value in case.inputs.items() if name in needed}
     settings = Settings(plugins=absolute_plugins(plugins))
@@ -121,8 +123,7 @@ def _print(case: Any, inputs: dict[str, Any], document: dict[str, Any]) -> None:
     for line in as_text(inputs):
         click.echo(line)
     for item in document["maps"]:
-        what = "value" if item["derivative"] == "value" else f"vjp to {item['argument']}"
-        click.echo(f"\n{what}")
+        click.echo(f"\n{_map_name(item['derivative'], item['argument'])}")
         shown = _elements(item)
         for i in shown:
             click.echo(f"  exact [{i}]   {item['exact'][i]}")
@@ -131,6 +132,15 @@ def _print(case: Any, inputs: dict[str, Any], document: dict[str, Any]) -> None:
             click.echo(f"  ({len(item['exact']) - len(shown)} more elements, see --json)")
         for answer in item["answers"]:
             _print_answer(answer)
+
+
+def _map_name(derivative: str, argument: str) -> str:
+    """In words: vjp to x, jvp along x, hvp to x along target."""
+    if derivative == "value":
+        return "value"
+    to, _, along = argument.rpartition(".")
+    words = {"vjp": f"to {along}", "jvp": f"along {along}", "hvp": f"to {to} along {along}"}
+    return f"{derivative} {words[derivative]}"
 
 
 def _elements(item: dict[str, Any]) -> list[int]:

@@ -19,7 +19,7 @@ _SELECTION = {
     "dtype": "float64, float32, bfloat16 or float16.",
     "mode": "eager, compiled, graph, xla or session.",
     "family": "A family of cases; `conformance list families` shows them.",
-    "derivative": "value or vjp.",
+    "derivative": "value, vjp, jvp or hvp.",
     "concern": "accuracy, special_values or underflow.",
     "context": "default, or a set of switches such as x64=on.",
 }
