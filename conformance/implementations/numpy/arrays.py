@@ -10,7 +10,17 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Function", "inside", "outside", "quiet", "reduced", "times", "total"]
+__all__ = [
+    "Array",
+    "Function",
+    "inside",
+    "outside",
+    "product",
+    "quiet",
+    "reduced",
+    "times",
+    "total",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 Function: TypeAlias = Callable[..., Any]
@@ -49,6 +59,18 @@ def reduced(array: Array, like: Array) -> Array:
 def total(values: Array) -> Array:
     """The sum over the classes, kept as an axis of length 1."""
     return np.asarray(np.sum(values, axis=-1, keepdims=True))
+
+
+def product(*factors: Array) -> Array:
+    """The product of several, in which only the result can overflow or underflow, and a factor of
+    exactly 0 silences infinities (but no NaN)."""
+    mantissa, exponent = np.frexp(factors[0])
+    zero, nan = factors[0] == 0, np.isnan(factors[0])
+    for factor in factors[1:]:
+        part, power = np.frexp(factor)
+        mantissa, exponent = mantissa * part, exponent + power
+        zero, nan = zero | (factor == 0), nan | np.isnan(factor)
+    return np.where(zero & ~nan, mantissa.dtype.type(0), np.ldexp(mantissa, exponent))
 
 
 def times(weight: Array, value: Array) -> Array:

@@ -38,10 +38,10 @@ def _loss(rows: Rows, t: Array) -> Array:
     l = rows.d - rows.ell  # noqa: E741 - the contract's name for it
     # m is NaN in a row with a NaN logit, which no target silences.
     loss = -total(np.where((t == 0) & ~np.isnan(rows.m), t, t * l))
-    wide = too_wide(rows)
+    wide = np.isfinite(rows.m) & (too_wide(rows) | ~np.isfinite(loss))
     if np.any(wide):
-        # l overflows although t l need not, and an overflow must not meet one of the other sign:
-        # l is halved and t scaled so that no partial sum overflows.
+        # l, t l or a partial sum overflows although the loss need not, and an overflow must not
+        # meet one of the other sign: l is halved and t scaled so that no partial sum overflows.
         scale = t.shape[-1] * np.max(np.abs(t), axis=-1, keepdims=True, initial=1)
         scaled_loss = -total(times(t / scale, half_log_softmax(rows)))
         loss = np.where(wide, scaled_loss * 2 * scale, loss)

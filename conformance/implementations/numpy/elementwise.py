@@ -20,8 +20,8 @@ from conformance.implementations.numpy.arrays import (
     Function,
     inside,
     outside,
+    product,
     quiet,
-    times,
 )
 from conformance.registry import implementation
 
@@ -54,13 +54,20 @@ def _curvature_of(d: Array) -> Array:
     return np.asarray(slope_of(d) * np.where(d >= 0, change, -change))
 
 
+def _scaled(part: Array | tuple[tuple[Array, Array], ...], *scale: Array) -> Array:
+    if not isinstance(part, tuple):
+        return product(part, *scale)
+    return np.asarray(sum(product(*pair, *scale) for pair in part))
+
+
 def derivatives(first: Mapping[str, Function], second: Mapping[str, Function]) -> dict[str, Any]:
     """vjp, jvp and hvp of an elementwise op from its partial derivatives.
 
     Parameters
     ----------
     first : mapping
-        By argument, functions of the op's inputs.
+        By argument, functions of the op's inputs. Where the terms of a sum overflow which g or v
+        may make small again, the result is a tuple of pairs of factors.
     second : mapping
         By pair of arguments, ``x.y``.
     """
@@ -68,17 +75,17 @@ def derivatives(first: Mapping[str, Function], second: Mapping[str, Function]) -
     def vjp(g: Array, *inputs: Array) -> dict[str, Array]:
         arrays = [inside(a) for a in inputs]
         return {
-            name: outside(times(inside(g), part(*arrays)), inputs[0])
+            name: outside(_scaled(part(*arrays), inside(g)), inputs[0])
             for name, part in first.items()
         }
 
     def jvp(v: Array, *inputs: Array, argument: str) -> Array:
         part = first[argument](*(inside(a) for a in inputs))
-        return outside(times(inside(v), part), inputs[0])
+        return outside(_scaled(part, inside(v)), inputs[0])
 
     def hvp(g: Array, v: Array, *inputs: Array, argument: str) -> Array:
         part = second[argument](*(inside(a) for a in inputs))
-        return outside(times(inside(g), times(inside(v), part)), inputs[0])
+        return outside(_scaled(part, inside(g), inside(v)), inputs[0])
 
     return {"vjp": quiet(vjp), "jvp": quiet(jvp), "hvp": quiet(hvp)}
 

@@ -54,14 +54,13 @@ def _to_x(x: Array, z: Array, w: Array) -> Array:
     return _beyond(np.where(np.abs(x) < 1, centred, terms), x, z, w, -1)
 
 
-def _to_target(x: Array, z: Array, w: Array) -> Array:
-    near = times(np.log1p(np.exp(-np.abs(x))), w - 1)
-    far = times(np.where(x >= 0, x.dtype.type(-1), w), np.abs(x))
-    return _beyond(near + far, x, 1, w)
+def _to_target(x: Array, z: Array, w: Array) -> tuple[tuple[Array, Array], ...]:
+    near = _beyond(np.log1p(np.exp(-np.abs(x))), x, 1, w)
+    return (near, w - 1), (np.where(x >= 0, x.dtype.type(-1), w), np.abs(x))
 
 
-def _to_weight(x: Array, z: Array, w: Array) -> Array:
-    return times(z, log1p_exp(-x))
+def _to_weight(x: Array, z: Array, w: Array) -> tuple[tuple[Array, Array]]:
+    return ((z, log1p_exp(-x)),)
 
 
 def _x_x(x: Array, z: Array, w: Array) -> Array:
