@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from conformance.implementations.numpy.arrays import Array, total
+from conformance.implementations.numpy.arrays import Array, times, total
 from conformance.implementations.numpy.rows import Rows, anchor_index, rows_of, taken
 
 __all__ = ["Pair", "phi"]
@@ -61,23 +61,24 @@ class Pair:
         self.logits, self.usable, self.top = (a / self.unit for a in (logits, usable, top))
 
     @cached_property
-    def c(self) -> Array:
-        """delta - <s(x), delta> in units, 0 outside K.
+    def anchor(self) -> tuple[Array, Array]:
+        """x and y of the class whose delta is taken off all, in units."""
+        index = anchor_index(self.x, self.logits - self.usable)
+        return taken(self.logits, index), taken(self.usable, index)
 
-        The delta of a class is taken off first: from x - y, or from x and y by themselves where
-        they are far apart.
-        """
-        x, y, s = self.logits, self.usable, self.x.s
-        index = anchor_index(self.x, x - y)
-        rx, ry = taken(x, index), taken(y, index)
-        near = np.where(self.kept, np.abs(x - y), self.zero)
-        far = np.where(self.kept, np.abs(x - rx) + np.abs(y - ry), self.zero)
-        direct = np.max(near, axis=-1, keepdims=True, initial=0) <= np.max(
-            far, axis=-1, keepdims=True, initial=0
-        )
+    @cached_property
+    def delta(self) -> Array:
+        """x - y less that of the anchor, in units: from x - y, or from x and y by themselves where
+        they are far apart; 0 outside K."""
+        x, y, (rx, ry) = self.logits, self.usable, self.anchor
+        direct = np.abs(x - y) + np.abs(rx - ry) <= np.abs(x - rx) + np.abs(y - ry)
         delta = np.where(direct, (x - y) - (rx - ry), (x - rx) - (y - ry))
-        delta = np.where(self.kept, delta, self.zero)
-        return np.asarray(np.where(self.kept, delta - total(s * delta), self.zero))
+        return np.asarray(np.where(self.kept, delta, self.zero))
+
+    @cached_property
+    def c(self) -> Array:
+        """delta - <s(x), delta>, in units, 0 outside K."""
+        return np.where(self.kept, self.delta - total(self.x.s * self.delta), self.zero)
 
     @cached_property
     def gaps(self) -> Array:
@@ -102,21 +103,24 @@ class Pair:
     @cached_property
     def near(self) -> Array:
         """Rows with a divergence below 1."""
-        reached = ~_any(self.kept & (self.y.s == 0)) & np.isfinite(self.x.m) & np.isfinite(self.y.m)
-        return np.asarray(reached & (self.far_value < 1) & (self.unit == 1))
+        finite = np.isfinite(self.x.m) & np.isfinite(self.y.m) & ~_any(self.lost)
+        return np.asarray(finite & (self.far_value < 1))
 
     @cached_property
     def gentle(self) -> Array:
         """Entries of near rows where e^-c does not grow beyond what phi can hold."""
-        return np.asarray(self.near & self.kept & (self.c >= -1))
+        return np.asarray(self.near & (self.x.s > 0) & (self.unit * self.c >= -1))
 
     @cached_property
     def A(self) -> Array:
-        """Of near rows. Where c is far below 0, s_i e^-c_i is e^(d_i - c_i) / S."""
-        small = self.x.s * phi(np.where(self.gentle, -self.c, self.zero))
-        rest = self.near & self.kept & ~self.gentle
-        power = np.exp(np.where(rest, self.x.d - self.c, self.zero)) / (1 + self.x.t)
-        large = np.where(rest, power - self.x.s * (1 - self.c), self.zero)
+        """Of near rows; far below c = 0, s_i e^-c_i is e^(d_i - c_i) / S, in which x cancels."""
+        c, s = self.unit * self.c, self.x.s
+        small = s * phi(np.where(self.gentle, -c, self.zero))
+        rest = self.near & self.kept & (c < -1)
+        rx, ry = self.anchor
+        moved = (self.usable - ry) + (total(s * self.delta) - (self.x.m / self.unit - rx))
+        power = np.exp(np.where(rest, self.unit * moved, self.zero)) / (1 + self.x.t)
+        large = np.where(rest, power - times(s, 1 - c), self.zero)
         return total(np.where(self.gentle, small, large))
 
     @cached_property
@@ -136,8 +140,8 @@ class Pair:
     def change(self) -> Array:
         """s(y) - s(x)."""
         grown = self.A + self.rho + self.A * self.rho
-        close = self.gentle & (self.c <= 1)
-        power = np.expm1(np.where(close, -self.c, self.zero))
+        close = self.gentle & (self.unit * self.c <= 1)
+        power = np.expm1(np.where(close, -self.unit * self.c, self.zero))
         return np.where(close, self.x.s * (power - grown) / (1 + grown), self.y.s - self.x.s)
 
     # ------------------------------------------------------------ infinite logits

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.implementations.numpy.arrays import Array, total
+from conformance.implementations.numpy.arrays import Array, product, total
 
 __all__ = ["Rows", "anchor", "anchor_index", "centred_logits", "deviation", "half_log_softmax",
            "mean", "residual", "rows_of", "scaled", "taken", "too_wide"]  # fmt: skip
@@ -146,7 +146,8 @@ def centred_logits(rows: Rows) -> Array:
     return np.where(part, c - total(rows.s * c), zero)
 
 
-def scaled(rows: Rows, values: Array, factor: Array | int = 1) -> Array:
-    """factor s values; 0 at s = 0 beside several +inf, although a mean in values is undefined."""
-    weight = factor * rows.s
-    return np.where(rows.no_limit & (rows.s == 0), weight, weight * values)
+def scaled(rows: Rows, values: Array, *factors: Array) -> Array:
+    """s values (times factors); 0 at s = 0 beside several +inf, although a mean in values is
+    undefined."""
+    silent = rows.no_limit & (rows.s == 0)
+    return product(rows.s, np.where(silent, rows.s, values), *factors)
