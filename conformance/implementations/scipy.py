@@ -29,13 +29,15 @@ def _scipy(
     *,
     dtypes: tuple[str, ...] = _WIDE,
     variant: str = "builtin",
+    role: str = "subject",
     without: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     def register(function: Function) -> Function:
         implementation(
             op=op,
             framework="numpy",
-            name=f"scipy.{what}",
+            name=f"scipy.{what}" if role == "subject" else f"antipattern.numpy.{what}",
+            role=role,
             variant=variant,
             url=f"{_DOCS}{documented or what}.html",
             dtypes=dtypes,
@@ -58,7 +60,7 @@ def softmax(x: Array, *, axis: int = -1) -> Array:
 
 @_scipy("log_softmax", "log_softmax", dtypes=_ALL)
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """x - max x - log(sum)."""
+    """x - max x - log(sum): log(sum) is 0 where one class dominates."""
     from scipy import special
 
     return np.asarray(special.log_softmax(x, axis=axis))
@@ -105,9 +107,10 @@ def entropy_by_entr(x: Array, *, axis: int = -1) -> Array:
     return np.asarray(np.sum(special.entr(p), axis=axis))
 
 
-@_scipy("kl_divergence", "kl_by_rel_entr", "rel_entr", variant="composition")
+@_scipy("kl_divergence", "kl_by_rel_entr", "rel_entr", variant="composition", role="antipattern")
 def kl_by_rel_entr(x: Array, y: Array, *, axis: int = -1) -> Array:
-    """sum rel_entr(softmax(x), softmax(y))."""
+    """sum rel_entr(softmax(x), softmax(y)): +inf where softmax(y) underflows, 0 where softmax(x)
+    does, and nothing of a small divergence is left."""
     from scipy import special
 
     p, q = special.softmax(x, axis=axis), special.softmax(y, axis=axis)
@@ -133,10 +136,11 @@ def bce_by_log_expit(x: Array, target: Array, pos_weight: Array) -> Array:
     "bce_by_xlogy",
     "xlogy",
     variant="composition",
+    role="antipattern",
     without=("pos_weight",),
 )
 def bce_by_xlogy(x: Array, target: Array) -> Array:
-    """-(z log p + (1 - z) log(1 - p)), p = expit(x)."""
+    """-(z log p + (1 - z) log(1 - p)), p = expit(x): +inf as soon as p rounds to 1."""
     from scipy import special
 
     p = special.expit(x)

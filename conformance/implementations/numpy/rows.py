@@ -126,9 +126,12 @@ def taken(values: Array, index: Array) -> Array:
 
 
 def deviation(rows: Rows, v: Array) -> Array:
-    """v - <s, v> = c - <s, c> with c = v - r."""
-    c = v - anchor(rows, v)
-    return c - total(rows.s * c)
+    """v - <s, v> = c - <s, c> with c = v - r; what c loses by its rounding is given back."""
+    r = anchor(rows, v)
+    c = v - r
+    taken_off = c - v  # Knuth's TwoSum: v - r is c + lost, exactly
+    lost = (v - (c - taken_off)) - (r + taken_off)
+    return c - (total(rows.s * c) - lost)
 
 
 def mean(rows: Rows, v: Array) -> Array:
