@@ -103,7 +103,7 @@ class Pair:
     @cached_property
     def near(self) -> Array:
         """Rows with a divergence below 1."""
-        finite = np.isfinite(self.x.m) & np.isfinite(self.y.m) & ~_any(self.lost)
+        finite = ~self.undefined & np.isfinite(self.y.m) & ~_any(self.lost)
         return np.asarray(finite & (self.far_value < 1))
 
     @cached_property

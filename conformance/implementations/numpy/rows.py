@@ -131,7 +131,7 @@ def deviation(rows: Rows, v: Array) -> Array:
     c = v - r
     taken_off = c - v  # Knuth's TwoSum: v - r is c + lost, exactly
     lost = (v - (c - taken_off)) - (r + taken_off)
-    return c - (total(rows.s * c) - lost)
+    return np.asarray(c - (total(rows.s * c) - lost))
 
 
 def mean(rows: Rows, v: Array) -> Array:

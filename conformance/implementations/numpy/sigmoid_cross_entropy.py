@@ -63,8 +63,11 @@ def _to_weight(x: Array, z: Array, w: Array) -> tuple[tuple[Array, Array]]:
     return ((z, log1p_exp(-x)),)
 
 
-def _x_x(x: Array, z: Array, w: Array) -> Array:
-    return _beyond(((1 - z) + times(z, w)) * slope_of(x), x, z, w)
+def _x_x(x: Array, z: Array, w: Array) -> tuple[tuple[Array, Array]]:
+    # sigmoid'(x) underflows where a large weight times it does not: its root, twice.
+    root = np.exp(-np.abs(x) / 2) / (1 + np.exp(-np.abs(x)))
+    root = np.where(np.isposinf(w) & (z > 0) & np.isfinite(x), x.dtype.type(1), root)
+    return ((((1 - z) + times(z, w)) * root, root),)
 
 
 def _x_target(x: Array, z: Array, w: Array) -> Array:
