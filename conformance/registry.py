@@ -64,8 +64,12 @@ class PluginError(RegistryError):
 
 
 ENTRY_POINT_GROUP = "conformance.implementations"
-BUILTIN_MODULES: tuple[str, ...] = tuple(
-    f"conformance.implementations.{framework}" for framework in FRAMEWORKS
+_NUMPY = ("softmaxes", "cross_entropies", "categorical_entropy", "kl_divergence", "elementwise",
+          "sigmoid_cross_entropy", "instrument", "unsound")  # fmt: skip
+BUILTIN_MODULES: tuple[str, ...] = (
+    *(f"conformance.implementations.numpy.{part}" for part in _NUMPY),
+    "conformance.implementations.scipy",
+    *(f"conformance.implementations.{framework}" for framework in FRAMEWORKS),
 )
 
 Function = Callable[..., Any]

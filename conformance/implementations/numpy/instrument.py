@@ -1,0 +1,41 @@
+"""NumPy's controls and mutants."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from conformance.implementations.common import control, mutants
+from conformance.implementations.numpy.arrays import Array, inside, outside, quiet
+from conformance.implementations.numpy.cross_entropies import (
+    softmax_cross_entropy,
+    softmax_cross_entropy_vjp,
+)
+from conformance.implementations.numpy.rows import rows_of
+
+__all__: list[str] = []
+
+
+def _answer(answer: Array, *, axis: int = -1) -> Array:
+    return answer.copy()
+
+
+control("numpy", _answer)
+
+
+def _unshifted_softmax(x: Array, *, axis: int = -1) -> Array:
+    e = np.exp(x)
+    return np.asarray(e / np.sum(e, axis=axis, keepdims=True))
+
+
+def _softmax_minus_target_vjp(g: Array, x: Array, target: Array, *, axis: int) -> dict[str, Array]:
+    correct = softmax_cross_entropy_vjp(g, x, target, axis=axis)
+    s, t = rows_of(inside(x, axis)).s, inside(target, axis)
+    return {**correct, "x": outside(inside(g[..., None]) * (s - t), x, axis)}
+
+
+mutants(
+    "numpy",
+    unshifted_softmax=quiet(_unshifted_softmax),
+    softmax_minus_target=softmax_cross_entropy,
+    softmax_minus_target_vjp=quiet(_softmax_minus_target_vjp),
+)
