@@ -65,8 +65,11 @@ class PluginError(RegistryError):
 
 ENTRY_POINT_GROUP = "conformance.implementations"
 BUILTIN_MODULES: tuple[str, ...] = tuple(
-    f"conformance.implementations.{framework}" for framework in FRAMEWORKS
+    f"conformance.implementations.{path.stem}"
+    for framework in FRAMEWORKS
+    for path in sorted((Path(__file__).parent / "implementations").glob(f"{framework}*.py"))
 )
+"""``FRAMEWORK.py`` and whatever ``FRAMEWORK_*.py`` there are."""
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
