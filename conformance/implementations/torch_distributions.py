@@ -97,20 +97,6 @@ def entropy_of_log_softmax(x: Any, *, axis: int = -1) -> Any:
     return -(p * l.masked_fill(p == 0, 0.0)).sum(dim=axis)
 
 
-@implementation(
-    op="categorical_entropy",
-    framework="torch",
-    name="torch.special.entr.of_softmax",
-    variant="composition",
-    url=f"{_DOCS}special.html#torch.special.entr",
-)
-def entr_of_softmax(x: Any, *, axis: int = -1) -> Any:
-    """sum entr(s), entr(s) = -s log s and 0 at 0."""
-    import torch
-
-    return torch.special.entr(torch.nn.functional.softmax(x, dim=axis)).sum(dim=axis)
-
-
 # --- Kullback-Leibler divergence ------------------------------------------------------------
 
 

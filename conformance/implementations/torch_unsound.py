@@ -94,6 +94,14 @@ def p_log_p_entropy(x: Any, *, axis: int = -1) -> Any:
     return -(p * torch.log(p)).sum(dim=axis)
 
 
+@_antipattern("categorical_entropy", "entr_of_softmax")
+def entr_of_softmax(x: Any, *, axis: int = -1) -> Any:
+    """sum entr(s): the value is right, but the slope of entr at 0 is inf, and 0 * inf is NaN."""
+    import torch
+
+    return torch.special.entr(torch.softmax(x, dim=axis)).sum(dim=axis)
+
+
 @_antipattern("log_sigmoid", "log_of_sigmoid")
 def log_of_sigmoid(x: Any) -> Any:
     """log(sigmoid(x)): -inf where the sigmoid has underflowed, 0 where it was rounded to 1."""
