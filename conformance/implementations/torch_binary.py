@@ -176,17 +176,3 @@ def logaddexp(x: Any, y: Any) -> Any:
     import torch
 
     return torch.logaddexp(x, y)
-
-
-@implementation(
-    op="logaddexp",
-    framework="torch",
-    name="torch.logsumexp.of_two",
-    variant="composition",
-    url=f"{_GENERATED}torch.logsumexp.html",
-)
-def logsumexp_of_two(x: Any, y: Any) -> Any:
-    """logsumexp of both, stacked."""
-    import torch
-
-    return torch.logsumexp(torch.stack((x, y), dim=-1), dim=-1)

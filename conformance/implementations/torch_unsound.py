@@ -126,6 +126,14 @@ def max_abs_bce(x: Any, target: Any) -> Any:
     return torch.clamp(x, min=0) - x * target + torch.log1p(torch.exp(-torch.abs(x)))
 
 
+@_antipattern("logaddexp", "logsumexp_of_two")
+def logsumexp_of_two(x: Any, y: Any) -> Any:
+    """logsumexp of both, stacked: log(1 + t) without log1p, and a gradient from the rounded lse."""
+    import torch
+
+    return torch.logsumexp(torch.stack((x, y), dim=-1), dim=-1)
+
+
 # --- control and mutants --------------------------------------------------------------------
 
 
