@@ -64,13 +64,13 @@ class PluginError(RegistryError):
 
 
 ENTRY_POINT_GROUP = "conformance.implementations"
-_NUMPY = ("softmaxes", "cross_entropies", "categorical_entropy", "kl_divergence", "elementwise",
-          "sigmoid_cross_entropy", "instrument", "unsound")  # fmt: skip
-BUILTIN_MODULES: tuple[str, ...] = (
-    *(f"conformance.implementations.numpy.{part}" for part in _NUMPY),
-    "conformance.implementations.scipy",
-    *(f"conformance.implementations.{framework}" for framework in FRAMEWORKS),
+_FOLDER = Path(__file__).parent / "implementations"
+BUILTIN_MODULES: tuple[str, ...] = tuple(
+    ".".join(("conformance", "implementations", *path.relative_to(_FOLDER).with_suffix("").parts))
+    for path in sorted(_FOLDER.rglob("*.py"))
+    if path.stem != "__init__"
 )
+"""Every module below conformance/implementations."""
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)

@@ -82,6 +82,8 @@ class Torch(Framework):
     unsupported_messages = (
         ("RuntimeError", "torch.compile with aot_autograd does not currently support double back"),
         ("RuntimeError", "was compiled with non-empty donated buffers which requires create_graph"),
+        ("RuntimeError", "is not differentiable with respect to argument 'pos_weight'"),
+        ("TorchRuntimeError", "is not differentiable with respect to argument 'pos_weight'"),
     )
     namespaces = ("torch", "torch.nn.functional", "torch.special", "torch.autograd", "torch.Tensor")
     derived_names = ("torch.Storage",)  # of the default dtype

@@ -1,16 +1,15 @@
-"""PyTorch: its fused built-ins, antipatterns, a control and mutants."""
+"""PyTorch's ops on rows of logits: built-ins and sound compositions."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-from conformance.implementations.common import CLIP, antipatterns, control, mutants
 from conformance.registry import implementation
 
 __all__: list[str] = []
 
 _DOCS = "https://docs.pytorch.org/docs/stable/generated/"
+_SPECIAL = "https://docs.pytorch.org/docs/stable/special.html"
 
 NO_IGNORED_INDEX = -(2**63)
 """The contract ignores no label by default, PyTorch ignores -100: a label that cannot occur."""
@@ -43,6 +42,19 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
+    op="log_softmax",
+    framework="torch",
+    name="torch.special.log_softmax",
+    url=f"{_SPECIAL}#torch.special.log_softmax",
+)
+def special_log_softmax(x: Any, *, axis: int = -1) -> Any:
+    """The same kernel under SciPy's name."""
+    import torch
+
+    return torch.special.log_softmax(x, axis)
+
+
+@implementation(
     op="logsumexp",
     framework="torch",
     name="torch.logsumexp",
@@ -55,9 +67,18 @@ def logsumexp(x: Any, *, axis: int = -1) -> Any:
     return torch.logsumexp(x, dim=axis)
 
 
+# --- cross-entropies ------------------------------------------------------------------------
+
+
 def _classes_second(x: Any, axis: int) -> Any:
     """``cross_entropy`` wants the classes in axis 1, or a single axis."""
     return x.movedim(axis, 1) if x.dim() > 1 else x
+
+
+def _in_the_middle(x: Any, axis: int) -> Any:
+    """Rows as (rows, classes, 1): the layout of segmentation, which has kernels of its own."""
+    rows = x.movedim(axis, -1)
+    return rows.reshape(rows.shape[:-1].numel(), rows.shape[-1], 1)
 
 
 @implementation(
@@ -76,6 +97,22 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
 
 
 @implementation(
+    op="softmax_cross_entropy",
+    framework="torch",
+    name="torch.nn.functional.cross_entropy.probabilities.middle",
+    url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
+)
+def softmax_cross_entropy_in_the_middle(x: Any, target: Any, *, axis: int = -1) -> Any:
+    """The built-in with class probabilities, the classes in the middle."""
+    import torch
+
+    losses = torch.nn.functional.cross_entropy(
+        _in_the_middle(x, axis), _in_the_middle(target, axis), reduction="none"
+    )
+    return losses.reshape(x.movedim(axis, -1).shape[:-1])
+
+
+@implementation(
     op="sparse_softmax_cross_entropy",
     framework="torch",
     name="torch.nn.functional.cross_entropy.indices",
@@ -90,72 +127,54 @@ def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     )
 
 
-# --- hand-written cross-entropies -----------------------------------------------------------
-
-
-def _log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
-    import torch
-
-    p = torch.nn.functional.softmax(x, dim=axis)
-    return -(target * torch.log(p)).sum(dim=axis)
-
-
-def _clipped_log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
-    import torch
-
-    p = torch.nn.functional.softmax(x, dim=axis)
-    return -(target * torch.log(torch.clamp(p, CLIP, 1.0))).sum(dim=axis)
-
-
-antipatterns(
-    "torch",
-    log_of_softmax=_log_of_softmax,
-    clipped_log_of_softmax=_clipped_log_of_softmax,
+@implementation(
+    op="sparse_softmax_cross_entropy",
+    framework="torch",
+    name="torch.nn.functional.cross_entropy.indices.middle",
+    url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
 )
-
-
-# --- control and mutants --------------------------------------------------------------------
-
-
-def _answer(answer: Any, *, axis: int = -1) -> Any:
-    return answer.clone()
-
-
-control("torch", _answer)
-
-
-def _unshifted_softmax(x: Any, *, axis: int = -1) -> Any:
-    e = x.exp()
-    return e / e.sum(dim=axis, keepdim=True)
-
-
-@functools.cache
-def _minus_target() -> Any:
+def sparse_softmax_cross_entropy_in_the_middle(x: Any, label: Any, *, axis: int = -1) -> Any:
+    """The built-in with class indices, the classes in the middle."""
     import torch
 
-    class SoftmaxMinusTarget(torch.autograd.Function):  # type: ignore[misc]
-        @staticmethod
-        def forward(ctx: Any, x: Any, target: Any, axis: int) -> Any:
-            l = torch.nn.functional.log_softmax(x, dim=axis)  # noqa: E741 - the contract's name
-            ctx.save_for_backward(l, target)
-            ctx.axis = axis
-            return -(target * l).sum(dim=axis)
-
-        @staticmethod
-        def backward(ctx: Any, g: Any) -> Any:
-            l, target = ctx.saved_tensors  # noqa: E741
-            g = g.unsqueeze(ctx.axis)
-            return g * (l.exp() - target), -g * l, None
-
-    return SoftmaxMinusTarget
+    losses = torch.nn.functional.cross_entropy(
+        _in_the_middle(x, axis),
+        label.reshape(label.numel(), 1),
+        reduction="none",
+        ignore_index=NO_IGNORED_INDEX,
+    )
+    return losses.reshape(label.shape)
 
 
-def _softmax_minus_target(x: Any, target: Any, *, axis: int = -1) -> Any:
-    return _minus_target().apply(x, target, axis)
-
-
-mutants(
-    "torch",
-    unshifted_softmax=_unshifted_softmax,
-    softmax_minus_target=_softmax_minus_target,
+@implementation(
+    op="sparse_softmax_cross_entropy",
+    framework="torch",
+    name="torch.nn.functional.nll_loss",
+    variant="composition",
+    url=f"{_DOCS}torch.nn.functional.nll_loss.html",
 )
+def nll_loss(x: Any, label: Any, *, axis: int = -1) -> Any:
+    """log_softmax, then ``nll_loss``: the two halves of ``cross_entropy``."""
+    import torch
+
+    return torch.nn.functional.nll_loss(
+        _classes_second(torch.nn.functional.log_softmax(x, dim=axis), axis),
+        label,
+        reduction="none",
+        ignore_index=NO_IGNORED_INDEX,
+    )
+
+
+@implementation(
+    op="sparse_softmax_cross_entropy",
+    framework="torch",
+    name="torch.nn.functional.log_softmax.gather",
+    variant="composition",
+    url=f"{_DOCS}torch.gather.html",
+)
+def gather_of_log_softmax(x: Any, label: Any, *, axis: int = -1) -> Any:
+    """The log-probability at the label."""
+    import torch
+
+    l = torch.nn.functional.log_softmax(x, dim=axis)  # noqa: E741 - the contract's name
+    return -l.gather(axis, label.unsqueeze(axis)).squeeze(axis)
