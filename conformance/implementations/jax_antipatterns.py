@@ -10,6 +10,8 @@ from conformance.registry import implementation
 
 __all__: list[str] = []
 
+_JAX = "https://docs.jax.dev/en/latest/_autosummary/"
+
 Function = Callable[..., Any]
 
 
@@ -114,3 +116,44 @@ def p_log_p_entropy(x: Any, *, axis: int = -1) -> Any:
 
     p = jax.nn.softmax(x, axis=axis)
     return -jnp.sum(p * jnp.log(p), axis=axis)
+
+
+# --- the functions of jax.scipy.special that take probabilities, and logsumexp of two --------
+
+
+@_antipattern("categorical_entropy", "entr_of_softmax", url=f"{_JAX}jax.scipy.special.entr.html")
+def entr_of_softmax(x: Any, *, axis: int = -1) -> Any:
+    """Right values; the derivative is 0 times log 0 as soon as a probability underflows."""
+    import jax
+    import jax.numpy as jnp
+
+    return jnp.sum(jax.scipy.special.entr(jax.nn.softmax(x, axis=axis)), axis=axis)
+
+
+@_antipattern("kl_divergence", "rel_entr_of_softmax", url=f"{_JAX}jax.scipy.special.rel_entr.html")
+def rel_entr_of_softmax(x: Any, y: Any, *, axis: int = -1) -> Any:
+    """Infinite as soon as a probability of y underflows and that of x does not."""
+    import jax
+    import jax.numpy as jnp
+
+    p, q = jax.nn.softmax(x, axis=axis), jax.nn.softmax(y, axis=axis)
+    return jnp.sum(jax.scipy.special.rel_entr(p, q), axis=axis)
+
+
+@_antipattern("kl_divergence", "kl_div_of_softmax", url=f"{_JAX}jax.scipy.special.kl_div.html")
+def kl_div_of_softmax(x: Any, y: Any, *, axis: int = -1) -> Any:
+    """The same with -p + q in every term, which add up to 0."""
+    import jax
+    import jax.numpy as jnp
+
+    p, q = jax.nn.softmax(x, axis=axis), jax.nn.softmax(y, axis=axis)
+    return jnp.sum(jax.scipy.special.kl_div(p, q), axis=axis)
+
+
+@_antipattern("logaddexp", "logsumexp_of_two", url=f"{_JAX}jax.nn.logsumexp.html")
+def logsumexp_of_two(x: Any, y: Any) -> Any:
+    """log(1 + t) where logaddexp has log1p(t): every digit is lost beside a maximum near 0."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.nn.logsumexp(jnp.stack([x, y]), axis=0)

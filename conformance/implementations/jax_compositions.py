@@ -96,12 +96,13 @@ def masked_softmax(x: Any, mask: Any, *, axis: int = -1) -> Any:
     url=f"{_JAX}jax.nn.log_softmax.html",
 )
 def categorical_entropy(x: Any, *, axis: int = -1) -> Any:
-    """-sum exp(l) l; the -inf is replaced before it meets a 0, so derivatives are right too."""
+    """-sum exp(l) l; l is replaced before -inf or a huge l meets a 0, in derivatives too."""
     import jax
     import jax.numpy as jnp
 
     l = jax.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
-    return -jnp.sum(jnp.exp(l) * jnp.where(jnp.isneginf(l), 0, l), axis=axis)
+    p = jnp.exp(l)
+    return -jnp.sum(p * jnp.where(p == 0, 0, l), axis=axis)
 
 
 @implementation(
@@ -112,13 +113,15 @@ def categorical_entropy(x: Any, *, axis: int = -1) -> Any:
     url=f"{_JAX}jax.nn.log_softmax.html",
 )
 def kl_divergence(x: Any, y: Any, *, axis: int = -1) -> Any:
-    """sum exp(l) (l - l'); where l is -inf the difference counts 0, unless y has a NaN."""
+    """sum exp(l) (l - l'); an entry without probability counts 0 unless it makes an infinity."""
     import jax
     import jax.numpy as jnp
 
     l, other = jax.nn.log_softmax(x, axis=axis), jax.nn.log_softmax(y, axis=axis)  # noqa: E741
-    apart = jnp.where(jnp.isneginf(l) & ~jnp.isnan(other), 0, l - other)
-    return jnp.sum(jnp.exp(l) * apart, axis=axis)
+    p = jnp.exp(l)
+    # Masked in x, or underflowed beside a finite difference; a NaN of y is never hidden.
+    nothing = (p == 0) & ((jnp.isneginf(l) & ~jnp.isnan(other)) | jnp.isfinite(l - other))
+    return jnp.sum(p * jnp.where(nothing, 0, l - other), axis=axis)
 
 
 @implementation(
@@ -134,7 +137,10 @@ def sigmoid_cross_entropy(x: Any, target: Any, pos_weight: Any) -> Any:
     import jax.numpy as jnp
 
     weighted, sound = _weighted(), ~jnp.isnan(x)
-    positive = weighted(pos_weight * target, jax.nn.softplus(-x), sound)
+    log_loss = jax.nn.softplus(-x)
+    # Where w is 0 an infinite loss counts 0, to the target as well.
+    log_loss = jnp.where((pos_weight == 0) & jnp.isposinf(log_loss), 0, log_loss)
+    positive = weighted(pos_weight, weighted(target, log_loss, sound), sound)
     return positive + weighted(1 - target, jax.nn.softplus(x), sound)
 
 
@@ -151,52 +157,3 @@ def sigmoid_cross_entropy_unweighted(x: Any, target: Any) -> Any:
     import jax
 
     return jax.nn.softplus(x) - x * target
-
-
-@implementation(
-    op="logaddexp",
-    framework="jax",
-    name="jax.nn.logsumexp.of_two",
-    variant="composition",
-    url=f"{_JAX}jax.nn.logsumexp.html",
-)
-def logaddexp(x: Any, y: Any) -> Any:
-    """logsumexp of a stack."""
-    import jax
-    import jax.numpy as jnp
-
-    return jax.nn.logsumexp(jnp.stack([x, y]), axis=0)
-
-
-# --- the functions of jax.scipy.special that take probabilities -----------------------------
-
-
-@implementation(
-    op="categorical_entropy",
-    framework="jax",
-    name="jax.scipy.special.entr.of_softmax",
-    variant="composition",
-    url=f"{_JAX}jax.scipy.special.entr.html",
-)
-def entr_of_softmax(x: Any, *, axis: int = -1) -> Any:
-    """The sum of entr over the probabilities."""
-    import jax
-    import jax.numpy as jnp
-
-    return jnp.sum(jax.scipy.special.entr(jax.nn.softmax(x, axis=axis)), axis=axis)
-
-
-@implementation(
-    op="kl_divergence",
-    framework="jax",
-    name="jax.scipy.special.rel_entr.of_softmax",
-    variant="composition",
-    url=f"{_JAX}jax.scipy.special.rel_entr.html",
-)
-def rel_entr_of_softmax(x: Any, y: Any, *, axis: int = -1) -> Any:
-    """The sum of rel_entr over the probabilities."""
-    import jax
-    import jax.numpy as jnp
-
-    p, q = jax.nn.softmax(x, axis=axis), jax.nn.softmax(y, axis=axis)
-    return jnp.sum(jax.scipy.special.rel_entr(p, q), axis=axis)
