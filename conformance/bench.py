@@ -167,7 +167,7 @@ class Bench:
         """The cases of a cell: generated rows, named rows, and witnesses of deviations."""
         entry = self.plan.entry(cell)
         profile = self.plan.profile
-        lengths = profile.lengths_for(entry.framework, cell.mode)
+        lengths = profile.lengths_for(entry.framework, cell.mode, cell.derivative)
         found = [
             case
             for n in lengths

@@ -89,9 +89,10 @@ class Profile:
         Ops whose built-ins run in contexts beside the usual one, in float32, their value.
     builtins_only : bool
         Of a framework that has built-ins, only these (compositions too otherwise).
-    lengths, costly_lengths, compiled_lengths : tuple of int
-        Row lengths in eager mode, in eager JAX (which compiles for every new shape), and in
-        compiled modes.
+    lengths, costly_lengths, costliest_lengths, compiled_lengths : tuple of int
+        Row lengths in eager mode, in eager JAX (which compiles every primitive for every new
+        shape), there in forward mode and second order (62 % of the maps, and the longest of
+        them), and in compiled modes.
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
     """
@@ -105,6 +106,7 @@ class Profile:
     builtins_only: bool
     lengths: tuple[int, ...]
     costly_lengths: tuple[int, ...]
+    costliest_lengths: tuple[int, ...]
     compiled_lengths: tuple[int, ...]
     rows: Mapping[int, int]
 
@@ -112,11 +114,13 @@ class Profile:
         """At most how many rows of length n a family contributes."""
         return next(count for least, count in sorted(self.rows.items(), reverse=True) if n >= least)
 
-    def lengths_for(self, framework: str, mode: str) -> tuple[int, ...]:
-        """The row lengths of a framework and mode."""
+    def lengths_for(self, framework: str, mode: str, derivative: str) -> tuple[int, ...]:
+        """The row lengths of a framework, mode and derivative."""
         if mode != "eager":
             return self.compiled_lengths
-        return self.costly_lengths if framework == "jax" else self.lengths
+        if framework != "jax":
+            return self.lengths
+        return self.costly_lengths if derivative in _FIRST else self.costliest_lengths
 
 
 _HALVES = ("bfloat16", "float16")
@@ -141,6 +145,7 @@ PROFILES: dict[str, Profile] = {
             builtins_only=True,
             lengths=(2, 17, 1000),
             costly_lengths=(2, 17, 1000),
+            costliest_lengths=(2, 17, 1000),
             compiled_lengths=(2, 17, 1000),
             rows={1: 96, 4: 16, 129: 2},
         ),
@@ -154,6 +159,7 @@ PROFILES: dict[str, Profile] = {
             builtins_only=False,
             lengths=tuple(n for n in LENGTHS if n < 5000),
             costly_lengths=_EIGHT,
+            costliest_lengths=(2, 17, 1000),
             compiled_lengths=(2, 7, 17, 128, 1000),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
         ),
@@ -167,6 +173,7 @@ PROFILES: dict[str, Profile] = {
             builtins_only=False,
             lengths=LENGTHS,
             costly_lengths=LENGTHS,
+            costliest_lengths=LENGTHS,
             compiled_lengths=LENGTHS,
             rows={1: 96, 129: 16, 1001: 2},
         ),

@@ -1,17 +1,16 @@
-"""JAX: its built-ins, Optax's losses, a composition, antipatterns, a control and mutants."""
+"""JAX: its built-ins, a control and mutants."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-from conformance.implementations.common import CLIP, antipatterns, control, mutants
+from conformance.implementations.common import control, mutants
 from conformance.registry import implementation
 
 __all__: list[str] = []
 
 _JAX = "https://docs.jax.dev/en/latest/_autosummary/"
-_OPTAX = "https://optax.readthedocs.io/en/latest/api/losses.html"
 
 
 @implementation(
@@ -44,120 +43,95 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
     url=f"{_JAX}jax.nn.logsumexp.html",
 )
 def logsumexp(x: Any, *, axis: int = -1) -> Any:
-    """The built-in; ``jax.scipy.special.logsumexp`` is the same function."""
+    """The built-in."""
     import jax
 
     return jax.nn.logsumexp(x, axis=axis)
 
 
 @implementation(
-    op="softmax_cross_entropy",
+    op="logsumexp",
     framework="jax",
-    name="optax.losses.softmax_cross_entropy",
-    url=f"{_OPTAX}#optax.losses.softmax_cross_entropy",
-    requires=("optax",),
+    name="jax.scipy.special.logsumexp",
+    url=f"{_JAX}jax.scipy.special.logsumexp.html",
 )
-def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
-    """Optax's; JAX itself has no cross-entropy."""
-    import optax
+def scipy_logsumexp(x: Any, *, axis: int = -1) -> Any:
+    """The same function as ``jax.nn.logsumexp`` by its other public name."""
+    import jax
 
-    return optax.losses.softmax_cross_entropy(x, target, axis=axis)
+    return jax.scipy.special.logsumexp(x, axis=axis)
 
 
 @implementation(
-    op="sparse_softmax_cross_entropy",
+    op="masked_softmax",
     framework="jax",
-    name="optax.losses.softmax_cross_entropy_with_integer_labels",
-    url=f"{_OPTAX}#optax.losses.softmax_cross_entropy_with_integer_labels",
-    requires=("optax",),
+    name="jax.nn.softmax.where",
+    url=f"{_JAX}jax.nn.softmax.html",
 )
-def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
-    """Optax's; JAX itself has no cross-entropy."""
-    import optax
-
-    return optax.losses.softmax_cross_entropy_with_integer_labels(x, label, axis=axis)
-
-
-@functools.cache
-def _weighted() -> Any:
-    """t l with 0 where t is 0 in a row without a NaN, and the derivatives that belong to it.
-
-    A plain ``where`` has the right value, but its derivative to t is 0 there instead of l.
-    """
+def masked_softmax(x: Any, mask: Any, *, axis: int = -1) -> Any:
+    """The built-in's own mask (this version's signature has no ``initial``)."""
     import jax
-    import jax.numpy as jnp
 
-    def product(t: Any, l: Any, sound: Any) -> Any:  # noqa: E741 - the contract's name for it
-        return jnp.where((t == 0) & sound, 0, t * l)
-
-    def derivative(primals: Any, tangents: Any) -> Any:
-        t, l, _ = primals  # noqa: E741
-        t_dot, l_dot, _ = tangents
-        return product(*primals), l * t_dot + t * l_dot
-
-    weighted = jax.custom_jvp(product)
-    weighted.defjvp(derivative)
-    return weighted
+    return jax.nn.softmax(x, axis=axis, where=mask)
 
 
 @implementation(
-    op="softmax_cross_entropy",
-    framework="jax",
-    name="jax.nn.log_softmax.weighted_sum",
-    variant="composition",
-    url=f"{_JAX}jax.nn.log_softmax.html",
+    op="sigmoid", framework="jax", name="jax.nn.sigmoid", url=f"{_JAX}jax.nn.sigmoid.html"
 )
-def softmax_cross_entropy_composition(x: Any, target: Any, *, axis: int = -1) -> Any:
-    """-sum t log_softmax(x), where t = 0 contributes 0 whatever l is, but hides no NaN in x."""
+def sigmoid(x: Any) -> Any:
+    """The built-in."""
     import jax
-    import jax.numpy as jnp
 
-    sound = ~jnp.any(jnp.isnan(x), axis=axis, keepdims=True)
-    terms = _weighted()(target, jax.nn.log_softmax(x, axis=axis), sound)
-    return -jnp.sum(terms, axis=axis)
+    return jax.nn.sigmoid(x)
 
 
 @implementation(
-    op="sparse_softmax_cross_entropy",
+    op="sigmoid",
     framework="jax",
-    name="jax.nn.log_softmax.gather",
-    variant="composition",
-    url=f"{_JAX}jax.nn.log_softmax.html",
+    name="jax.scipy.special.expit",
+    url=f"{_JAX}jax.scipy.special.expit.html",
 )
-def sparse_softmax_cross_entropy_composition(x: Any, label: Any, *, axis: int = -1) -> Any:
-    """-log_softmax(x) at the label."""
+def expit(x: Any) -> Any:
+    """SciPy's name for it."""
     import jax
-    import jax.numpy as jnp
 
-    l = jax.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
-    picked = jnp.take_along_axis(l, jnp.expand_dims(label, axis), axis=axis)
-    return -jnp.squeeze(picked, axis=axis)
+    return jax.scipy.special.expit(x)
 
 
-# --- hand-written cross-entropies -----------------------------------------------------------
-
-
-def _log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    p = jax.nn.softmax(x, axis=axis)
-    return -jnp.sum(target * jnp.log(p), axis=axis)
-
-
-def _clipped_log_of_softmax(x: Any, target: Any, *, axis: int = -1) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    p = jax.nn.softmax(x, axis=axis)
-    return -jnp.sum(target * jnp.log(jnp.clip(p, CLIP, 1.0)), axis=axis)
-
-
-antipatterns(
-    "jax",
-    log_of_softmax=_log_of_softmax,
-    clipped_log_of_softmax=_clipped_log_of_softmax,
+@implementation(
+    op="log_sigmoid",
+    framework="jax",
+    name="jax.nn.log_sigmoid",
+    url=f"{_JAX}jax.nn.log_sigmoid.html",
 )
+def log_sigmoid(x: Any) -> Any:
+    """The built-in, -softplus(-x)."""
+    import jax
+
+    return jax.nn.log_sigmoid(x)
+
+
+@implementation(
+    op="softplus", framework="jax", name="jax.nn.softplus", url=f"{_JAX}jax.nn.softplus.html"
+)
+def softplus(x: Any) -> Any:
+    """The built-in, logaddexp(x, 0)."""
+    import jax
+
+    return jax.nn.softplus(x)
+
+
+@implementation(
+    op="logaddexp",
+    framework="jax",
+    name="jax.numpy.logaddexp",
+    url=f"{_JAX}jax.numpy.logaddexp.html",
+)
+def logaddexp(x: Any, y: Any) -> Any:
+    """The built-in."""
+    import jax.numpy as jnp
+
+    return jnp.logaddexp(x, y)
 
 
 # --- control and mutants --------------------------------------------------------------------

@@ -1,0 +1,159 @@
+"""JAX: losses and the like put together from its built-ins, claimed to be sound."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from conformance.registry import implementation
+
+__all__: list[str] = []
+
+_JAX = "https://docs.jax.dev/en/latest/_autosummary/"
+
+
+@functools.cache
+def _weighted() -> Any:
+    """t l with 0 where t is 0 and the row sound (without a NaN), and its derivatives.
+
+    A plain ``where`` has the right value, but its derivative to t is 0 there instead of l. What
+    has no tangent adds nothing, lest l = -inf meets a tangent of zeros.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    absent = jax.custom_derivatives.SymbolicZero
+
+    def product(t: Any, l: Any, sound: Any) -> Any:  # noqa: E741 - the contract's name for it
+        return jnp.where((t == 0) & sound, 0, t * l)
+
+    def derivative(primals: Any, tangents: Any) -> Any:
+        t, l, _ = primals  # noqa: E741
+        t_dot, l_dot, _ = tangents
+        value = product(*primals)
+        terms = [a * b for a, b in ((l, t_dot), (t, l_dot)) if not isinstance(b, absent)]
+        return value, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(value)
+
+    weighted = jax.custom_jvp(product)
+    weighted.defjvp(derivative, symbolic_zeros=True)
+    return weighted
+
+
+@implementation(
+    op="softmax_cross_entropy",
+    framework="jax",
+    name="jax.nn.log_softmax.weighted_sum",
+    variant="composition",
+    url=f"{_JAX}jax.nn.log_softmax.html",
+)
+def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
+    """-sum t log_softmax(x), where t = 0 contributes 0 whatever l is, but hides no NaN in x."""
+    import jax
+    import jax.numpy as jnp
+
+    sound = ~jnp.any(jnp.isnan(x), axis=axis, keepdims=True)
+    terms = _weighted()(target, jax.nn.log_softmax(x, axis=axis), sound)
+    return -jnp.sum(terms, axis=axis)
+
+
+@implementation(
+    op="sparse_softmax_cross_entropy",
+    framework="jax",
+    name="jax.nn.log_softmax.gather",
+    variant="composition",
+    url=f"{_JAX}jax.nn.log_softmax.html",
+)
+def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
+    """-log_softmax(x) at the label."""
+    import jax
+    import jax.numpy as jnp
+
+    l = jax.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
+    picked = jnp.take_along_axis(l, jnp.expand_dims(label, axis), axis=axis)
+    return -jnp.squeeze(picked, axis=axis)
+
+
+@implementation(
+    op="masked_softmax",
+    framework="jax",
+    name="jax.nn.log_softmax.where_exp",
+    variant="composition",
+    url=f"{_JAX}jax.nn.log_softmax.html",
+)
+def masked_softmax(x: Any, mask: Any, *, axis: int = -1) -> Any:
+    """exp of log_softmax with its own mask, which makes -inf of what is dropped."""
+    import jax
+    import jax.numpy as jnp
+
+    return jnp.exp(jax.nn.log_softmax(x, axis=axis, where=mask))
+
+
+@implementation(
+    op="categorical_entropy",
+    framework="jax",
+    name="jax.nn.log_softmax.entropy",
+    variant="composition",
+    url=f"{_JAX}jax.nn.log_softmax.html",
+)
+def categorical_entropy(x: Any, *, axis: int = -1) -> Any:
+    """-sum exp(l) l; l is replaced before -inf or a huge l meets a 0, in derivatives too."""
+    import jax
+    import jax.numpy as jnp
+
+    l = jax.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
+    p = jnp.exp(l)
+    return -jnp.sum(p * jnp.where(p == 0, 0, l), axis=axis)
+
+
+@implementation(
+    op="kl_divergence",
+    framework="jax",
+    name="jax.nn.log_softmax.kl",
+    variant="composition",
+    url=f"{_JAX}jax.nn.log_softmax.html",
+)
+def kl_divergence(x: Any, y: Any, *, axis: int = -1) -> Any:
+    """sum exp(l) (l - l'); an entry without probability counts 0 unless it makes an infinity."""
+    import jax
+    import jax.numpy as jnp
+
+    l, other = jax.nn.log_softmax(x, axis=axis), jax.nn.log_softmax(y, axis=axis)  # noqa: E741
+    p = jnp.exp(l)
+    # Masked in x, or underflowed beside a finite difference; a NaN of y is never hidden.
+    nothing = (p == 0) & ((jnp.isneginf(l) & ~jnp.isnan(other)) | jnp.isfinite(l - other))
+    return jnp.sum(p * jnp.where(nothing, 0, l - other), axis=axis)
+
+
+@implementation(
+    op="sigmoid_cross_entropy",
+    framework="jax",
+    name="jax.nn.softplus.two_terms",
+    variant="composition",
+    url=f"{_JAX}jax.nn.softplus.html",
+)
+def sigmoid_cross_entropy(x: Any, target: Any, pos_weight: Any) -> Any:
+    """w z softplus(-x) + (1 - z) softplus(x); a weight of 0 contributes 0 at infinity too."""
+    import jax
+    import jax.numpy as jnp
+
+    weighted, sound = _weighted(), ~jnp.isnan(x)
+    log_loss = jax.nn.softplus(-x)
+    # Where w is 0 an infinite loss counts 0, to the target as well.
+    log_loss = jnp.where((pos_weight == 0) & jnp.isposinf(log_loss), 0, log_loss)
+    positive = weighted(pos_weight, weighted(target, log_loss, sound), sound)
+    return positive + weighted(1 - target, jax.nn.softplus(x), sound)
+
+
+@implementation(
+    op="sigmoid_cross_entropy",
+    framework="jax",
+    name="jax.nn.softplus.minus_xz",
+    variant="composition",
+    url=f"{_JAX}jax.nn.softplus.html",
+    without=("pos_weight",),
+)
+def sigmoid_cross_entropy_unweighted(x: Any, target: Any) -> Any:
+    """softplus(x) - x z."""
+    import jax
+
+    return jax.nn.softplus(x) - x * target
