@@ -65,7 +65,8 @@ class PluginError(RegistryError):
 
 ENTRY_POINT_GROUP = "conformance.implementations"
 BUILTIN_MODULES: tuple[str, ...] = tuple(
-    f"conformance.implementations.{framework}" for framework in FRAMEWORKS
+    f"conformance.implementations.{module}"
+    for module in (*FRAMEWORKS, "tensorflow_compositions", "keras")
 )
 
 Function = Callable[..., Any]
