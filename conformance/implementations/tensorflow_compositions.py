@@ -69,14 +69,6 @@ def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     return -tf.gather(l, label, axis=-1, batch_dims=len(x.shape) - 1)
 
 
-def _log_probabilities(x: Any, axis: int) -> tuple[Any, Any]:
-    """log_softmax(x), and where it is -inf: such a class has no part in an expectation."""
-    import tensorflow as tf
-
-    l = tf.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
-    return l, tf.equal(l, tf.constant(float("-inf"), x.dtype))
-
-
 @implementation(
     op="categorical_entropy",
     framework="tensorflow",
@@ -85,11 +77,12 @@ def _log_probabilities(x: Any, axis: int) -> tuple[Any, Any]:
     url=f"{_DOCS}nn/log_softmax",
 )
 def categorical_entropy(x: Any, *, axis: int = -1) -> Any:
-    """-sum exp(l) l."""
+    """-sum exp(l) l, without the classes whose probability is 0: there l may be infinite."""
     import tensorflow as tf
 
-    l, absent = _log_probabilities(x, axis)  # noqa: E741 - the contract's name for it
-    return -tf.reduce_sum(tf.exp(l) * tf.where(absent, tf.zeros([], x.dtype), l), axis=axis)
+    l = tf.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
+    p = tf.exp(l)
+    return -tf.reduce_sum(p * tf.where(tf.equal(p, 0), tf.zeros([], x.dtype), l), axis=axis)
 
 
 @implementation(
@@ -100,13 +93,16 @@ def categorical_entropy(x: Any, *, axis: int = -1) -> Any:
     url=f"{_DOCS}nn/log_softmax",
 )
 def kl_divergence(x: Any, y: Any, *, axis: int = -1) -> Any:
-    """sum exp(l(x)) (l(x) - l(y))."""
+    """sum exp(l(x)) (l(x) - l(y)), without the classes whose probability is 0.
+
+    One that has underflowed stays in where y lacks it: the divergence is infinite there, not 0.
+    """
     import tensorflow as tf
 
-    l, absent = _log_probabilities(x, axis)  # noqa: E741 - the contract's name for it
-    difference = l - tf.nn.log_softmax(y, axis=axis)
-    terms = tf.exp(l) * tf.where(absent, tf.zeros([], x.dtype), difference)
-    return tf.reduce_sum(terms, axis=axis)
+    l = tf.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
+    p, difference = tf.exp(l), l - tf.nn.log_softmax(y, axis=axis)
+    absent = tf.equal(p, 0) & tf.not_equal(difference, float("inf"))
+    return tf.reduce_sum(p * tf.where(absent, tf.zeros([], x.dtype), difference), axis=axis)
 
 
 @implementation(
