@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -23,7 +25,7 @@ from conformance.frameworks.base import (
     single_threaded_xla,
     tangent_name,
 )
-from conformance.registry import Implementation
+from conformance.registry import Implementation, distribution_version
 
 __all__ = ["FRAMEWORK", "TensorFlow"]
 
@@ -60,22 +62,27 @@ class TensorFlow(Framework):
             "TF_NUM_INTRAOP_THREADS": "2" if context == THREADS else "1",
             "TF_NUM_INTEROP_THREADS": "1",
             "XLA_FLAGS": single_threaded_xla(),
+            "KERAS_BACKEND": "tensorflow",
         }
         return variables | ({"TF_ENABLE_ONEDNN_OPTS": "0"} if context == NO_ONEDNN else {})
 
     def load(self, context: str, *, own_process: bool = True) -> None:
-        """Import TensorFlow; in a child also pin it to one thread."""
+        """Import TensorFlow; in a child also Keras, and pin it to one thread."""
         import tensorflow as tf
 
         self.tf, self.context = tf, context
         if own_process:
+            # Here, so that the first Keras subject finds the switches that others leave.
+            if importlib.util.find_spec("keras") is not None:
+                importlib.import_module("keras")
             tf.random.set_seed(0)
             tf.config.threading.set_intra_op_parallelism_threads(2 if context == THREADS else 1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
 
     def versions(self) -> dict[str, str]:
-        """TensorFlow's."""
-        return {"tensorflow": str(self.tf.__version__)}
+        """TensorFlow's, and Keras's where it is installed."""
+        keras = distribution_version("keras")
+        return {"tensorflow": str(self.tf.__version__)} | ({"keras": keras} if keras else {})
 
     def to_framework(self, array: Array) -> Any:
         """By ``tf.constant`` of a copy, because TensorFlow may go on using NumPy's memory."""

@@ -1,4 +1,4 @@
-"""TensorFlow: its fused built-ins, antipatterns, a control and mutants."""
+"""TensorFlow: its built-ins, two antipatterns, a control and mutants."""
 
 from __future__ import annotations
 
@@ -76,6 +76,72 @@ def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     if axis != rank - 1:
         x = tf.transpose(x, [*range(axis), *range(axis + 1, rank), axis])
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=x)
+
+
+@implementation(
+    op="sigmoid",
+    framework="tensorflow",
+    name="tensorflow.math.sigmoid",
+    url=f"{_DOCS}math/sigmoid",
+)
+def sigmoid(x: Any) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.math.sigmoid(x)
+
+
+@implementation(
+    op="log_sigmoid",
+    framework="tensorflow",
+    name="tensorflow.math.log_sigmoid",
+    url=f"{_DOCS}math/log_sigmoid",
+)
+def log_sigmoid(x: Any) -> Any:
+    """The built-in, -softplus(-x)."""
+    import tensorflow as tf
+
+    return tf.math.log_sigmoid(x)
+
+
+@implementation(
+    op="softplus",
+    framework="tensorflow",
+    name="tensorflow.math.softplus",
+    url=f"{_DOCS}math/softplus",
+)
+def softplus(x: Any) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.math.softplus(x)
+
+
+@implementation(
+    op="sigmoid_cross_entropy",
+    framework="tensorflow",
+    name="tensorflow.nn.sigmoid_cross_entropy_with_logits",
+    url=f"{_DOCS}nn/sigmoid_cross_entropy_with_logits",
+    without=("pos_weight",),
+)
+def sigmoid_cross_entropy(x: Any, target: Any) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=x)
+
+
+@implementation(
+    op="sigmoid_cross_entropy",
+    framework="tensorflow",
+    name="tensorflow.nn.weighted_cross_entropy_with_logits",
+    url=f"{_DOCS}nn/weighted_cross_entropy_with_logits",
+)
+def weighted_cross_entropy(x: Any, target: Any, pos_weight: Any) -> Any:
+    """The built-in."""
+    import tensorflow as tf
+
+    return tf.nn.weighted_cross_entropy_with_logits(target, x, pos_weight)
 
 
 # --- hand-written cross-entropies -----------------------------------------------------------
