@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from conformance.columns import decoded
-from conformance.files import explained
+from conformance.files import at_once, explained
 from conformance.record import lines
 from conformance.record.errors import (
     BadValue,
@@ -213,7 +214,11 @@ def _is_folder(path: Path) -> bool:
 def read_bytes(path: Path) -> bytes:
     """The content of a file of a record; CannotRead where the system refuses."""
     try:
-        return path.read_bytes()
+        # A record from elsewhere may come with a pipe, or a link to a device without an end.
+        with open(path, "rb", opener=at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise CannotRead(f"cannot read {shown(path)} (not a regular file)")
+            return stream.read()
     except (OSError, ValueError) as problem:
         reason = explained(problem) if isinstance(problem, OSError) else str(problem)
         raise CannotRead(f"cannot read {shown(path)} ({reason})") from None
