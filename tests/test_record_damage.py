@@ -121,10 +121,11 @@ def test_a_parquet_file_of_other_lines_is_named(tmp_path: Path) -> None:
     with pytest.raises(record.DamagedParquet, match="not the file"):
         check_parquet(one, read_record(one).run)
     # Lines that were changed under a Parquet file which is whole.
+    run = read_record(two).run
     with jsonl(two).open("ab") as stream:
         stream.write(b"an unfinished li")
     with pytest.raises(record.DamagedParquet, match="made of other lines"):
-        check_parquet(two, read_record(two).run)
+        check_parquet(two, run)
     partial = write(tmp_path / "three", finish=False)
     (partial / record.PARQUET_FILE).write_bytes(b"PAR1")
     with pytest.raises(record.DamagedParquet, match="not of this run"):
@@ -171,6 +172,14 @@ def test_a_line_that_contradicts_the_others_is_named(
     folder = write(tmp_path / "run")
     edit(folder, number, lambda line: line.update(change))
     with pytest.raises(record.MisplacedLine, match=words):
+        read_record(folder)
+
+
+def test_what_was_added_after_the_footer_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run")
+    with jsonl(folder).open("ab") as stream:
+        stream.write(b'{"line":7')
+    with pytest.raises(record.DamagedLine, match="added after the footer"):
         read_record(folder)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,8 @@ def scan(folder: Path) -> Scan:
     """Read and check the files of a record; raises like `read_record`."""
     found = Scan(_read_run(folder))
     name = shown(folder / MEASUREMENTS_FILE)
-    for number, line in _lines(folder / MEASUREMENTS_FILE):
+    *finished, rest = _lines(folder / MEASUREMENTS_FILE)
+    for number, line in enumerate(finished, start=1):
         where = f"line {number} of {name}"
         content = _read_line(line, number, where)
         if found.footer is not None:
@@ -171,6 +172,8 @@ def scan(folder: Path) -> Scan:
         found.lines = number
         found.size += len(line) + 1
         found.digest.update(line + b"\n")
+    if found.footer is not None and rest:  # nothing is ever being written there
+        raise DamagedLine(f"{name}: something was added after the footer")
     if found.run.get("ended") is not None and found.footer is None:
         raise MisplacedLine(f"{name}: the run came to its end, but the footer is missing")
     return found
@@ -269,14 +272,12 @@ def _check_schema(content: Mapping[str, Any], name: str, damaged: type[RecordErr
         raise damaged(f"{name} has schema {printable(schema, 20)}, there never was one")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the finished lines with their numbers, from 1."""
+def _lines(path: Path) -> list[bytes]:
+    """The finished lines, and what was being written when the run ended, if only nothing."""
     if not _exists(path):
         # Lost, or never copied along: a run that ended misses its footer, any other is partial.
-        return
-    data = read_bytes(path)
-    # What comes after the last line break was being written when the run ended.
-    yield from enumerate(data.split(b"\n")[:-1], start=1)
+        return [b""]
+    return read_bytes(path).split(b"\n")
 
 
 def _read_line(line: bytes, number: int, where: str) -> dict[str, Any]:
