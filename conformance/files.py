@@ -13,6 +13,11 @@ def explained(problem: OSError) -> str:
     return os.strerror(problem.errno) if problem.errno else str(problem)
 
 
+def at_once(path: str, flags: int) -> int:
+    """An opener for `open` that does not wait for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a file's new name durable; not every file system offers it."""
     try:

@@ -91,7 +91,8 @@ def merge(records: Sequence[Record], folder: Path, *, partial: bool = False) -> 
         if merged.partial:
             writer.update(**merged.facts())
         else:
-            writer.finish(**merged.facts(), ended=max(str(r.run["ended"]) for r in ordered))
+            ends = [str(r.run["ended"]) for r in ordered if _has_ended(r)]
+            writer.finish(**merged.facts(), **({"ended": max(ends)} if ends else {}))
     return merged
 
 
@@ -121,6 +122,9 @@ def _check_together(records: Sequence[Record]) -> None:
             raise NotComparable(
                 f"{_name(record)} has schema {record.run['schema']}, this version merges {SCHEMA}"
             )
+        for entry in ("started", "settings"):
+            if entry not in record.run:
+                raise NotAShard(f"{_name(record)} lacks the entry {entry}")
         if _shard(record).count != _shard(first).count:
             raise NotComparable(
                 f"{_name(first)} is one of {_shard(first).count} shards, {_name(record)} one of "
@@ -151,7 +155,7 @@ def _check_whole(records: Sequence[Record]) -> None:
         raise IncompleteShards(f"shard {texts} missing" if len(missing) == 1 else
                                f"{len(missing)} shards missing: {texts}")  # fmt: skip
     for record in records:
-        if record.partial:
+        if record.partial or not _has_ended(record):
             raise IncompleteShards(
                 f"{_name(record)} is partial; `conformance run --resume` finishes it"
             )
@@ -178,6 +182,11 @@ def _whole(record: Record) -> int:
     if isinstance(whole, bool) or not isinstance(whole, int):
         raise NotAShard(f"{_name(record)} does not say how many cells the whole plan has")
     return whole
+
+
+def _has_ended(record: Record) -> bool:
+    """False also for one that was killed between its footer and the end of run.json."""
+    return record.run.get("ended") is not None
 
 
 def _name(record: Record) -> str:

@@ -28,6 +28,8 @@ from reference.formats import Format
 
 _LARGEST = 1e300
 """Of a policy's numbers; infinity is no limit."""
+_LONGEST = 1 << 20
+"""Bytes of a policy file that are read; a device such as /dev/zero has no end."""
 
 
 class PolicyError(ValueError):
@@ -130,9 +132,13 @@ def read(path: Path) -> Policy:
         Saying what is wrong with the file.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            data = stream.read(_LONGEST + 1)
+        text = data[:_LONGEST].decode("utf-8")
     except (OSError, ValueError) as problem:
         raise PolicyError(f"cannot read the policy {path}: {problem}") from None
+    if len(data) > _LONGEST:
+        raise PolicyError(f"{path} is no policy: it is longer than {_LONGEST} bytes")
     return parse(text, str(path))
 
 
@@ -140,7 +146,9 @@ def parse(text: str, name: str) -> Policy:
     """Read a policy from TOML; PolicyError names the key that is wrong."""
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+    except RecursionError:
+        raise PolicyError(f"{name} is no policy: it is nested too deeply") from None
+    except ValueError as problem:  # also a number of more digits than Python reads
         raise PolicyError(f"{name} is not TOML: {problem}") from None
     return _policy(found, name)
 
@@ -157,8 +165,8 @@ def _policy(found: Mapping[str, Any], name: str) -> Policy:
     if missing := [key for key in known if key not in found]:
         raise PolicyError(f"{name}: the key {missing[0]} is missing")
     version, passing = found["version"], found["passing"]
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise PolicyError(f"{name}: version is a whole number from 1")
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < 2**31:
+        raise PolicyError(f"{name}: version is a whole number from 1, below 2**31")
     if passing not in GRADES[:-1]:
         raise PolicyError(f"{name}: passing is one of {', '.join(GRADES[:-1])}")
     numbers = {}

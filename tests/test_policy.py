@@ -119,6 +119,10 @@ def test_a_policy_is_read_from_toml(tmp_path: Path) -> None:
         ('passing = "C"', 'passing = "F"', "passing is one of A+, A, B, C"),
         ('passing = "C"', "passing = []", "passing is one of"),
         ("ulp = 1.0", "ulp = ", "is not TOML"),
+        ("ratio = 2", "ratio = 1" + "0" * 5000, "is not TOML"),
+        ("version = 2", "version = 0x1" + "0" * 20_000, "version is a whole number from 1"),
+        ("ratio = 2", "ratio = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("ratio = 2", "ratio = 2 #" + "x" * 2_000_000, "longer than"),
         ("version = 2", "[version]", "the key ratio is missing"),
     ],
 )

@@ -155,6 +155,21 @@ def test_a_damaged_or_missing_record_is_not_continued(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_link_in_place_of_the_lines_is_not_written_through(tmp_path: Path) -> None:
+    """A record that came from elsewhere could name any file of the user's."""
+    folder = tmp_path / "run"
+    with RecordWriter(folder, {}):
+        pass
+    (folder / record.MEASUREMENTS_FILE).unlink()
+    (folder / record.MEASUREMENTS_FILE).symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(record.CannotWrite, match=r"measurements\.jsonl"),
+        RecordWriter.reopen(folder) as writer,
+    ):
+        writer.resume()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_record_at_work_is_locked_against_resuming(tmp_path: Path) -> None:
     folder = begun(tmp_path / "run")
     with (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,10 +121,11 @@ def test_a_parquet_file_of_other_lines_is_named(tmp_path: Path) -> None:
     with pytest.raises(record.DamagedParquet, match="not the file"):
         check_parquet(one, read_record(one).run)
     # Lines that were changed under a Parquet file which is whole.
+    run = read_record(two).run
     with jsonl(two).open("ab") as stream:
         stream.write(b"an unfinished li")
     with pytest.raises(record.DamagedParquet, match="made of other lines"):
-        check_parquet(two, read_record(two).run)
+        check_parquet(two, run)
     partial = write(tmp_path / "three", finish=False)
     (partial / record.PARQUET_FILE).write_bytes(b"PAR1")
     with pytest.raises(record.DamagedParquet, match="not of this run"):
@@ -168,6 +172,14 @@ def test_a_line_that_contradicts_the_others_is_named(
     folder = write(tmp_path / "run")
     edit(folder, number, lambda line: line.update(change))
     with pytest.raises(record.MisplacedLine, match=words):
+        read_record(folder)
+
+
+def test_what_was_added_after_the_footer_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run")
+    with jsonl(folder).open("ab") as stream:
+        stream.write(b'{"line":7')
+    with pytest.raises(record.DamagedLine, match="added after the footer"):
         read_record(folder)
 
 
@@ -233,6 +245,46 @@ def test_what_is_deeply_nested_is_refused_and_not_followed(tmp_path: Path) -> No
     path.write_text('{"a":' * 200_000 + "1" + "}" * 200_000)
     with pytest.raises(record.DamagedRun, match="not JSON"):
         read_record(folder)
+
+
+@pytest.mark.parametrize("depth", [100, 450, 700, 900])
+@pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")])
+def test_what_json_reads_but_nobody_could_walk_is_refused(
+    tmp_path: Path, depth: int, left: str, right: str
+) -> None:
+    """Merging and judging walk run.json with recursion of their own."""
+    folder = write(tmp_path / "run")
+    deep = left * depth + "1" + right * depth
+    run = lines.canonical(read_record(folder).run | {"policy": {"ratio": "HERE"}})
+    text = run.replace('"HERE"', deep)
+    (folder / record.RUN_FILE).write_text(f'{text[:-1]},"crc32":"{lines.crc(text)}"}}')
+    with pytest.raises(record.DamagedRun, match="not JSON"):
+        read_record(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", [record.RUN_FILE, record.MEASUREMENTS_FILE])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, name: str, kind: str) -> None:
+    folder = write(tmp_path / "run")
+    (folder / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to(os.devnull)
+    # In a process of its own: without the check it would wait for ever.
+    asked = (
+        "import sys\n"
+        "from conformance.record import CannotRead, RecordExists, RecordWriter, read_record\n"
+        "try: read_record(sys.argv[1])\n"
+        "except CannotRead as error: print(error)\n"
+        "try: RecordWriter(sys.argv[1], {}).__enter__()\n"
+        "except RecordExists as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", asked, str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert f"{name} (not a regular file)" in result.stdout, result.stderr
+    assert "already holds a record" in result.stdout, result.stderr
 
 
 def test_a_path_that_cannot_be_one_is_a_record_error(tmp_path: Path) -> None:

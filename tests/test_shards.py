@@ -213,6 +213,27 @@ def test_missing_partial_double_and_foreign_records_are_named(
     assert not out.exists()
 
 
+def test_a_shard_without_the_end_of_its_run_is_not_finished(
+    records: list[Record], tmp_path: Path
+) -> None:
+    """Killed between its footer and run.json: whether the instrument broke is not known."""
+    killed = [*records[:3], changed(records[3], "ended", to=None)]
+    with pytest.raises(IncompleteShards, match="is partial; `conformance run --resume` finishes"):
+        merge(killed, tmp_path / "merged")
+    merge(killed, tmp_path / "asked", partial=True)
+    ended = max(r.run["ended"] for r in records[:3])
+    assert read_record(tmp_path / "asked").run["ended"] == ended
+
+
+@pytest.mark.parametrize("entry", ["started", "settings"])
+def test_a_shard_that_lacks_an_entry_is_named(
+    records: list[Record], tmp_path: Path, entry: str
+) -> None:
+    other = [replace(r, run={k: v for k, v in r.run.items() if k != entry}) for r in records]
+    with pytest.raises(NotAShard, match=f"lacks the entry {entry}"):
+        merge(other, tmp_path / "merged")
+
+
 def test_a_merge_does_not_write_over_a_record(records: list[Record], whole: Record) -> None:
     assert whole.path is not None
     with pytest.raises(RecordExists):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
+from conformance.files import at_once
 from conformance.record.errors import RecordError, RecordExists, RecordLocked
 from conformance.record.lines import MEASUREMENTS_FILE, RUN_FILE
 from conformance.record.reader import shown
@@ -70,7 +71,7 @@ def _exists(folder: Path) -> RecordExists:
 def _occupied(folder: Path) -> RecordError:
     """What is wrong with a folder that holds a record, finished or still being written."""
     try:
-        with (folder / MEASUREMENTS_FILE).open("rb") as stream:
+        with open(folder / MEASUREMENTS_FILE, "rb", opener=at_once) as stream:
             busy = lock(stream) is False
     except OSError:
         busy = False

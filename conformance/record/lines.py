@@ -17,6 +17,9 @@ RUN_FILE = "run.json"
 MEASUREMENTS_FILE = "measurements.jsonl"
 PARQUET_FILE = "measurements.parquet"
 
+_DEEPEST = 64
+"""Levels of nesting; what is written has a handful."""
+
 _SEAL = re.compile(r',"crc32":"([0-9a-f]{8})"\}')
 _SEAL_LENGTH = len(',"crc32":"00000000"}')
 
@@ -27,12 +30,24 @@ def dump(value: object) -> str:
 
 
 def load(text: str) -> Any:
-    """Parse JSON, and only JSON: no NaN literals."""
+    """Parse JSON, and only JSON: no NaN literals, and nothing too deep for whoever walks it."""
 
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is not JSON")
 
-    return json.loads(text, parse_constant=refuse)
+    value = json.loads(text, parse_constant=refuse)
+    if text.count("[") + text.count("{") > _DEEPEST and _depth(value) > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How many levels of lists and objects there are; counted without recursion."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        level = [w for v in level for w in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def crc(text: str) -> str:

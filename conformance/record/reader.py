@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from conformance.columns import decoded
-from conformance.files import explained
+from conformance.files import at_once, explained
 from conformance.record import lines
 from conformance.record.errors import (
     BadValue,
@@ -152,7 +153,8 @@ def scan(folder: Path) -> Scan:
     """Read and check the files of a record; raises like `read_record`."""
     found = Scan(_read_run(folder))
     name = shown(folder / MEASUREMENTS_FILE)
-    for number, line in _lines(folder / MEASUREMENTS_FILE):
+    *finished, rest = _lines(folder / MEASUREMENTS_FILE)
+    for number, line in enumerate(finished, start=1):
         where = f"line {number} of {name}"
         content = _read_line(line, number, where)
         if found.footer is not None:
@@ -170,6 +172,8 @@ def scan(folder: Path) -> Scan:
         found.lines = number
         found.size += len(line) + 1
         found.digest.update(line + b"\n")
+    if found.footer is not None and rest:  # nothing is ever being written there
+        raise DamagedLine(f"{name}: something was added after the footer")
     if found.run.get("ended") is not None and found.footer is None:
         raise MisplacedLine(f"{name}: the run came to its end, but the footer is missing")
     return found
@@ -213,7 +217,11 @@ def _is_folder(path: Path) -> bool:
 def read_bytes(path: Path) -> bytes:
     """The content of a file of a record; CannotRead where the system refuses."""
     try:
-        return path.read_bytes()
+        # A record from elsewhere may come with a pipe, or a link to a device without an end.
+        with open(path, "rb", opener=at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise CannotRead(f"cannot read {shown(path)} (not a regular file)")
+            return stream.read()
     except (OSError, ValueError) as problem:
         reason = explained(problem) if isinstance(problem, OSError) else str(problem)
         raise CannotRead(f"cannot read {shown(path)} ({reason})") from None
@@ -264,14 +272,12 @@ def _check_schema(content: Mapping[str, Any], name: str, damaged: type[RecordErr
         raise damaged(f"{name} has schema {printable(schema, 20)}, there never was one")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the finished lines with their numbers, from 1."""
+def _lines(path: Path) -> list[bytes]:
+    """The finished lines, and what was being written when the run ended, if only nothing."""
     if not _exists(path):
         # Lost, or never copied along: a run that ended misses its footer, any other is partial.
-        return
-    data = read_bytes(path)
-    # What comes after the last line break was being written when the run ended.
-    yield from enumerate(data.split(b"\n")[:-1], start=1)
+        return [b""]
+    return read_bytes(path).split(b"\n")
 
 
 def _read_line(line: bytes, number: int, where: str) -> dict[str, Any]:

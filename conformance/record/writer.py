@@ -173,7 +173,9 @@ class RecordWriter:
         scan(self.folder)  # says by name what is wrong, before anything is opened for writing
         path = self.folder / MEASUREMENTS_FILE
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+            # Not through a link that a record from elsewhere came with, to any file of the user's.
+            more = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | more, 0o666)
             self._stream = os.fdopen(handle, "r+b", buffering=0)
         except OSError as problem:
             raise CannotWrite(f"cannot write {shown(path)} ({explained(problem)})") from None
