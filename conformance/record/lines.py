@@ -16,6 +16,7 @@ records of schema 1 are read, and cannot be resumed."""
 RUN_FILE = "run.json"
 MEASUREMENTS_FILE = "measurements.jsonl"
 PARQUET_FILE = "measurements.parquet"
+WITNESSES_FILE = "witnesses.jsonl"
 
 _SEAL = re.compile(r',"crc32":"([0-9a-f]{8})"\}')
 _SEAL_LENGTH = len(',"crc32":"00000000"}')
