@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance import deviations, judge
+from conformance import deviations, judge, witnesses
 from conformance import policy as policies
 from conformance.answers import Answers, Question
 from conformance.execution.executor import Caller, Executor
@@ -86,6 +86,8 @@ class Bench:
         self._answers = Answers() if answers is None else answers
         self._policies: dict[tuple[str, ...], Underflow] = {}
         self._versions: dict[str, str | None] = {}
+        self.given: dict[str, dict[str, Any]] = {}
+        """What the last cell answered, by case id, where witnesses could ask for it again."""
 
     def close(self) -> None:
         """End every child."""
@@ -104,6 +106,7 @@ class Bench:
             The measurement, as a record holds it.
         """
         entry = self.plan.entry(cell)
+        self.given = {}
         version = self.version(entry.framework)
         row: dict[str, Any] = {**_identity(cell, entry), "framework_version": version}
         absent = [name for name, v in ((entry.framework, version),) if v is None]
@@ -121,13 +124,13 @@ class Bench:
         rows = self.cases(cell)
         policy = self.policy(cell) if entry.role != "control" else _NO_POLICY
         trial = self._run(cell, rows, policy)
-        witnesses = self._witnesses(cell, entry, version, rows)
+        documented = self._witnesses(cell, entry, version, rows)
         judgement = judge.judge(
             formats.get(cell.dtype),
             trial.answered,
             policy,
             role=entry.role,
-            witnesses={case_id for of in witnesses.values() for case_id in of},
+            witnesses={case_id for of in documented.values() for case_id in of},
             rules=self.rules,
         )
         judgement.breaches += trial.breaches
@@ -144,7 +147,9 @@ class Bench:
         }
         if trial.unsupported is not None and not trial.answered:
             return row | {"verdict": "unsupported", "message": trial.unsupported}
-        row["witnesses"] = _evidence(witnesses, judgement)
+        row["witnesses"] = _evidence(documented, judgement)
+        if witnesses.answers_for_others(cell, entry):
+            self.given = witnesses.answer(entry, version, trial)
         return row | ruled(self.rules, self.registry, cell, entry, version, judgement)
 
     def _witnesses(

@@ -1,8 +1,13 @@
 """Asking every implementation for its answers to the witnesses of a run.
 
 The controlling process does it, when all cells are measured: what the witnesses are, is known only
-then. Each framework has a thread with executors of its own, which survive whatever an
-implementation does; the oracle's answers are shared.
+then. Most answers came with the cells that were measured in this session, whose cases they are;
+asked is for the others: other row lengths, rows of deviations, cells of earlier sessions and of
+other shards. An answer does not depend on the rows beside it: batches have the same heights, whole
+vectors of every instruction set.
+
+Each framework has a thread with executors of its own, which survive whatever an implementation
+does; the oracle's answers are shared.
 """
 
 from __future__ import annotations
@@ -22,12 +27,11 @@ from conformance.registry import FRAMEWORKS, Implementation
 from conformance.settings import Settings
 from conformance.text import printable
 from conformance.trial import batches
-from conformance.witnesses import Map, Witness
+from conformance.witnesses import MODE, Kept, Map, Witness
 from reference import cases, formats
 from reference.cases import Case
 from reference.references import References
 
-MODE = "eager"
 DEATHS = 4.0
 """Children that one implementation may cost with all its witnesses; its cells have shown already
 that it crashes."""
@@ -59,6 +63,7 @@ def question(
     plan: Plan,
     rows: Iterable[Mapping[str, Any]],
     *,
+    kept: Kept | None = None,
     workers: int = 2,
     stage: Stage | None = None,
 ) -> Questioned:
@@ -73,13 +78,15 @@ def question(
     plan : Plan
         Made from them.
     rows : iterable of measurements
+    kept : Kept, optional
+        Answers that came with the cells.
     workers : int
         Frameworks that are asked side by side.
     stage : callable, optional
         Called after each question; from several threads, one at a time.
     """
     chosen = witnesses.chosen(rows, witnesses.most(plan.profile.name))
-    asking = _Asking(settings, plan, chosen, stage)
+    asking = _Asking(settings, plan, chosen, kept or Kept(), stage)
     return asking.run(workers)
 
 
@@ -110,7 +117,12 @@ class _Asking:
     """The questions of one run."""
 
     def __init__(
-        self, settings: Settings, plan: Plan, chosen: Sequence[Witness], stage: Stage | None
+        self,
+        settings: Settings,
+        plan: Plan,
+        chosen: Sequence[Witness],
+        kept: Kept,
+        stage: Stage | None,
     ) -> None:
         self.settings = settings
         self.plan = plan
@@ -133,10 +145,23 @@ class _Asking:
             for batch in batches(alike)
             for row, case in enumerate(batch.rows)
         }
+        self._look_up(kept)
         self.questions = self._questions()
         self.asked = 0
         self.lock = threading.Lock()
         self.stop = threading.Event()
+
+    def _look_up(self, kept: Kept) -> None:
+        """Take the answers that are there."""
+        by_group: dict[tuple[Map, str], list[str]] = {}
+        for witness in self.chosen:
+            by_group.setdefault((witness.map, witness.family), []).append(witness.case_id)
+        for (map_, family), case_ids in by_group.items():
+            for entry in self.entries:
+                if entry.op == map_[0]:
+                    given = kept.of(entry, *map_[1:], family)
+                    for case_id in given.keys() & set(case_ids):
+                        self.given[map_, case_id, entry.name] = given[case_id]
 
     def _questions(self) -> dict[str, list[_Question]]:
         """By framework; neighbours share references."""
@@ -148,7 +173,11 @@ class _Asking:
                     entry, derivative, argument, dtype, MODE
                 ):
                     continue
-                mine = of.get(frozenset(entry.inputs))
+                mine = [
+                    case
+                    for case in of.get(frozenset(entry.inputs), ())
+                    if (map_, case.case_id, entry.name) not in self.given
+                ]
                 if mine:
                     found.setdefault(entry.framework, []).append(
                         _Question(map_, entry, tuple(mine))

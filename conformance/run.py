@@ -27,7 +27,8 @@ from conformance.questioning import Stage, question
 from conformance.record import CannotWrite, RecordWriter
 from conformance.resume import rest
 from conformance.settings import VARIABLE, Settings
-from conformance.suite.verdicts import MEASUREMENT
+from conformance.suite.verdicts import ANSWERS, MEASUREMENT
+from conformance.witnesses import Kept
 
 _SUITE = Path(conformance.suite.__file__).parent
 _NEUTRAL = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
@@ -129,7 +130,14 @@ def _witness(settings: Settings, recorder: _Recorder, workers: int, stage: Stage
     """Have everybody answer the worst cases, when every cell is measured."""
     writer = recorder.writer
     try:
-        found = question(settings, recorder.plan, writer.measurements, workers=workers, stage=stage)
+        found = question(
+            settings,
+            recorder.plan,
+            writer.measurements,
+            kept=recorder.answers,
+            workers=workers,
+            stage=stage,
+        )
     except KeyboardInterrupt:
         recorder.interrupted = True
         return
@@ -189,6 +197,7 @@ class _Recorder:
         self.code = 0
         self.errors: list[str] = []
         self.interrupted = False
+        self.answers = Kept()
         self.failures = 0
         self.stopped = ""
         self.write_error: CannotWrite | None = None
@@ -212,7 +221,11 @@ class _Recorder:
         if not isinstance(text, str):
             self.errors.append(f"{report.nodeid}: {report.longreprtext[-2000:]}")
             return
-        self._keep(decoded(json.loads(text)))
+        row = decoded(json.loads(text))
+        answers = properties.get(ANSWERS)
+        if isinstance(answers, str):
+            self.answers.add(row["key"], answers)
+        self._keep(row)
 
     # ------------------------------------------------------------ bookkeeping
 

@@ -11,14 +11,18 @@ belongs to the worst of the whole is among the worst of some shard (`merged`).
 
 from __future__ import annotations
 
+import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from conformance.frameworks import get_framework
 from conformance.judge import approximate_text, worst_elements
+from conformance.plan import Cell
 from conformance.registry import Implementation
 from conformance.trial import Trial
 from reference import ops
@@ -26,8 +30,8 @@ from reference.cases import Case
 from reference.cases.base import LACKING
 from reference.references import References
 
-__all__ = ["MOST", "WHOLE", "Map", "Witness", "answer", "chosen", "described", "merged", "most",
-           "refused"]  # fmt: skip
+__all__ = ["CONCERNS", "MODE", "MOST", "WHOLE", "Kept", "Map", "Witness", "answer",
+           "answers_for_others", "chosen", "described", "merged", "most", "refused"]  # fmt: skip
 
 MOST: Mapping[str, int] = {"quick": 2}
 """By profile, how many cases a group keeps."""
@@ -38,7 +42,8 @@ _FIRST, _AROUND = 8, 2
 """Of longer rows: the first entries, and those around the largest logit, the label and the worst
 element of an answer."""
 
-_CONCERNS = frozenset({"accuracy", "special_values"})
+MODE = "eager"
+CONCERNS = ("accuracy", "special_values")
 _ROLES = frozenset({"subject", "antipattern"})
 
 Group = tuple[str, str, str, str, str]
@@ -98,7 +103,7 @@ def chosen(rows: Iterable[Mapping[str, Any]], most: int) -> list[Witness]:
     """
     found = []
     for row in rows:
-        if row["concern"] not in _CONCERNS or row["role"] not in _ROLES or not row["worst_case"]:
+        if row["concern"] not in CONCERNS or row["role"] not in _ROLES or not row["worst_case"]:
             continue
         special = bool(row["nan_mismatches"] or row["inf_mismatches"])
         found.append(
@@ -178,6 +183,41 @@ def answer(entry: Implementation, version: str | None, trial: Trial) -> dict[str
                 "ratio": ratio,
             }
     return out
+
+
+def answers_for_others(cell: Cell, entry: Implementation) -> bool:
+    """Whether a cell's answers are what witnesses would be asked for."""
+    return (
+        cell.mode == MODE
+        and cell.concern in CONCERNS
+        and entry.role in _ROLES
+        and cell.context == get_framework(entry.framework).context_for(cell.dtype)
+    )
+
+
+class Kept:
+    """Answers that came with the cells of a run, so that nobody is asked twice; packed."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes] = {}
+
+    def add(self, key: str, text: str) -> None:
+        """Keep the answers of a cell, as JSON."""
+        self._packed[key] = zlib.compress(text.encode("ascii"), 1)
+
+    def of(
+        self, entry: Implementation, derivative: str, argument: str, dtype: str, family: str
+    ) -> dict[str, dict[str, Any]]:
+        """An implementation's answers to a family, by case id; empty where none were kept."""
+        context = get_framework(entry.framework).context_for(dtype)
+        found: dict[str, dict[str, Any]] = {}
+        for concern in CONCERNS:
+            cell = Cell(concern, entry.name, derivative, argument, dtype, MODE, "cpu", context,
+                        family)  # fmt: skip
+            packed = self._packed.get(cell.key)
+            if packed is not None:
+                found |= json.loads(zlib.decompress(packed))
+        return found
 
 
 def refused(entry: Implementation, version: str | None, message: str) -> dict[str, Any]:
