@@ -105,7 +105,8 @@ def _witnesses(records: Sequence[Record]) -> list[dict[str, Any]] | None:
     if any(record.run.get("witnesses") is None for record in records):
         return None
     most = witnesses.most(str(records[0].run.get("profile")))
-    return witnesses.merged(map(read_witnesses, records), most)
+    rows = [row for record in records for row in record.measurements]
+    return witnesses.merged(rows, map(read_witnesses, records), most)
 
 
 def _run(records: Sequence[Record]) -> dict[str, Any]:

@@ -119,12 +119,8 @@ def chosen(rows: Iterable[Mapping[str, Any]], most: int) -> list[Witness]:
                 (row["key"],),
             )
         )
-    return _worst(found, most)
-
-
-def _worst(candidates: Iterable[Witness], most: int) -> list[Witness]:
     joined: dict[tuple[Group, str], Witness] = {}
-    for one in candidates:
+    for one in found:
         place = one.group, one.case_id
         joined[place] = _joined(joined[place], one) if place in joined else one
     ranked = sorted(joined.values(), key=lambda w: (w.group, -w.ratio, -w.ulp, w.case_id))
@@ -144,24 +140,30 @@ def _joined(one: Witness, other: Witness) -> Witness:
     return Witness(*one.group, one.case_id, ratio, ulp, keys)
 
 
-def merged(parts: Iterable[Sequence[Mapping[str, Any]]], most: int) -> list[dict[str, Any]]:
-    """The witnesses of shards as those of the whole."""
-    texts: dict[tuple[Group, str], Mapping[str, Any]] = {}
-    candidates = []
-    for part in parts:
-        for told in part:
-            values = {**told, "worst_of": tuple(told["worst_of"])}
-            witness = Witness(**{name: values[name] for name in Witness.__dataclass_fields__})
-            texts.setdefault((witness.group, witness.case_id), told)
-            candidates.append(witness)
+def merged(
+    rows: Iterable[Mapping[str, Any]], parts: Iterable[Sequence[Mapping[str, Any]]], most: int
+) -> list[dict[str, Any]]:
+    """The witnesses of the whole, with the answers that its shards hold.
+
+    Parameters
+    ----------
+    rows : iterable of measurements
+        Of all shards.
+    parts : iterable of sequences of witnesses
+        As the shards' records hold them.
+    most : int
+        As in `chosen`.
+    """
+    answers = {
+        (*(told[name] for name in ("op", "derivative", "argument", "dtype", "family")),
+         told["case_id"]): told
+        for part in parts
+        for told in part
+    }  # fmt: skip
     return [
-        {
-            **texts[w.group, w.case_id],
-            "ratio": w.ratio,
-            "ulp": w.ulp,
-            "worst_of": list(w.worst_of),
-        }
-        for w in _worst(candidates, most)
+        {**told, "ratio": w.ratio, "ulp": w.ulp, "worst_of": list(w.worst_of)}
+        for w in chosen(rows, most)
+        if (told := answers.get((*w.group, w.case_id))) is not None
     ]
 
 

@@ -16,7 +16,14 @@ from conformance.cli import call
 from conformance.compatible import NotComparable
 from conformance.merge import IncompleteShards, NotAShard, OverlappingShards, merge
 from conformance.plan import Plan, SelectionError, make_plan
-from conformance.record import Record, RecordExists, RecordWriter, check_parquet, read_record
+from conformance.record import (
+    Record,
+    RecordExists,
+    RecordWriter,
+    check_parquet,
+    read_record,
+    read_witnesses,
+)
 from conformance.registry import load_builtin
 from conformance.resume import rest
 from conformance.settings import Settings
@@ -119,6 +126,10 @@ def test_four_merged_shards_equal_one_run(
     assert [part["shard"]["index"] for part in merged.run["merged"]] == [1, 2, 3, 4]
     assert document["counts"] == dict(Counter(r["verdict"] for r in whole.measurements))
     check_parquet(out, merged.run)
+    # Each shard asked all implementations about its own worst cases.
+    assert len(read_witnesses(whole)) > 6
+    assert read_witnesses(merged) == read_witnesses(whole)
+    assert document["witnesses"]["count"] == whole.run["witnesses"]["count"]
     assert call(arguments) == 2  # the folder is taken
     assert "already holds a record" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,6 +285,8 @@ def _progress(
 
 
 def _show_plan(plan: Plan, chosen: Sequence[Cell], workers: int, as_json: bool) -> None:
+    from conformance import coverage
+
     cells = [(plan.entry(cell).framework, cell) for cell in chosen]
     groups: dict[tuple[str, str], int] = {}
     for framework, cell in cells:
@@ -301,6 +304,10 @@ def _show_plan(plan: Plan, chosen: Sequence[Cell], workers: int, as_json: bool) 
                 "cells": [cell.key for _, cell in cells],
                 "counts": {f"{f}/{m}": n for (f, m), n in groups.items()},
                 "estimate_seconds": round(seconds),
+                "coverage": {
+                    "table": coverage.planned(replace(plan, cells=tuple(chosen))),
+                    "declared": coverage.declared(plan),
+                },
             }
         )
         return
