@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import synthetic
-from commandline import SMALL, conformance
+from commandline import SMALL, conformance, python
 
 from conformance import questioning, record, witnesses
 from conformance.merge import merge
@@ -272,6 +272,26 @@ def test_a_run_that_ended_before_its_witnesses_gets_them_when_it_is_resumed(
     whole = read_record(tmp_path / "cut")
     assert not whole.partial
     assert read_witnesses(whole) == read_witnesses(found)
+
+
+def test_an_interrupt_among_the_witnesses_leaves_a_partial_record_that_is_resumed(
+    found: Record, tmp_path: Path
+) -> None:
+    code = (
+        "import sys, conformance.run as r; from conformance.cli import main\n"
+        "def interrupted(*a, **k): raise KeyboardInterrupt\n"
+        "r.question = interrupted; main()"
+    )
+    out = str(tmp_path / "run")
+    result = python("-c", code, "run", *SMALL, "--workers", "1", "--out", out)
+    assert result.returncode == 130, result.stderr
+    assert f"--resume {out}" in result.stderr
+    cut = read_record(out)
+    assert cut.partial
+    assert len(cut.measurements) == cut.run["coverage"]["planned"]
+    assert not (tmp_path / "run" / WITNESSES_FILE).exists()
+    assert conformance("run", "--resume", out).returncode == 0
+    assert read_witnesses(read_record(out)) == read_witnesses(found)
 
 
 def test_resuming_takes_old_witnesses_away(folder: Path, tmp_path: Path) -> None:
