@@ -89,7 +89,7 @@ class Outcome:
             "harness_errors": self.harness_errors,
             "interrupted": self.interrupted,
             "exit_code": self.exit_code,
-            "coverage": self.coverage,
+            **({"coverage": self.coverage} if self.coverage else {}),
         }
 
 

@@ -44,6 +44,7 @@ element of an answer."""
 
 MODE = "eager"
 CONCERNS = ("accuracy", "special_values")
+_DIGITS = 7
 _ROLES = frozenset({"subject", "antipattern"})
 
 Group = tuple[str, str, str, str, str]
@@ -181,8 +182,8 @@ def answer(entry: Implementation, version: str | None, trial: Trial) -> dict[str
                 **_who(entry, version),
                 "result": _kept(result, _elements(case, result.size, (worst,))),
                 "worst": worst,
-                "ulp": ulp,
-                "ratio": ratio,
+                "ulp": _shown(ulp),
+                "ratio": _shown(ratio),
             }
     return out
 
@@ -220,6 +221,11 @@ class Kept:
             if packed is not None:
                 found |= json.loads(zlib.decompress(packed))
         return found
+
+
+def _shown(figure: float) -> float:
+    """A figure to the digits that references are proven to; what a batch adds to them is noise."""
+    return float(f"{figure:.{_DIGITS}g}")
 
 
 def refused(entry: Implementation, version: str | None, message: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def read_witnesses(record: Record) -> list[dict[str, Any]]:
         Each of the ways in which it can be wrong; lines are named by number.
     """
     told = record.run.get("witnesses")
-    if told is None or record.path is None:
+    if told is None or record.path is None or record.run.get("ended") is None:
         return []
     path = record.path / WITNESSES_FILE
     name = shown(path)
