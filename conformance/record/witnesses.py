@@ -249,3 +249,44 @@ def _mapping(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} holds {printable(repr(value), 40)}, entries are expected")
     return value
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a witness."""
+    text: dict[str, Any] = {"type": "string"}
+    count = {"type": "integer", "minimum": 0}
+    number = {"anyOf": [{"type": ["number", "boolean"]}, {"enum": list(_WORDS)}]}
+    some = {
+        "type": "object",
+        "patternProperties": {"^[0-9]{1,9}$": number},
+        "additionalProperties": False,
+    }
+    entries = {"anyOf": [*number["anyOf"], {"type": "array", "items": number}, some]}
+    who = dict.fromkeys(_ANSWER_TEXTS, text)
+    given = {**who, "result": entries, "worst": count, "ulp": number, "ratio": number}
+    none = {**who, "result": {"type": "null"}, "message": text}
+    properties: dict[str, Any] = {
+        **dict.fromkeys(TEXTS, text),
+        "n": count,
+        "ratio": number,
+        "ulp": number,
+        "worst_of": {"type": "array", "items": text},
+        "inputs": {"type": "object", "additionalProperties": entries},
+        "rounded": entries,
+        "exact": {
+            "type": "object",
+            "patternProperties": {"^[0-9]{1,9}$": text},
+            "additionalProperties": False,
+        },
+        "answers": {"type": "array", "items": {"anyOf": [_all(given), _all(none)]}},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "logit-conformance witness",
+        **_all(properties),
+    }
+
+
+def _all(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with all of these."""
+    return {"type": "object", "required": sorted(properties), "properties": dict(properties)}
