@@ -6,6 +6,7 @@ larger risk.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -34,9 +35,14 @@ class Question:
 
 
 class Answers:
-    """References and bounds of batches, computed once and kept while there is room."""
+    """References and bounds of batches, computed once and kept while there is room.
+
+    Benches in several threads may share one: mpmath's precision belongs to the process, so one
+    batch is evaluated at a time.
+    """
 
     def __init__(self, elements: int = _CACHED_ELEMENTS) -> None:
+        self._lock = threading.Lock()
         self._room = elements
         self._kept: OrderedDict[tuple[Any, ...], References | Bounds] = OrderedDict()
         self.seconds = 0.0
@@ -62,6 +68,10 @@ class Answers:
         )  # fmt: skip
 
     def _get(self, key: tuple[Any, ...], make: Callable[[], A]) -> A:
+        with self._lock:
+            return self._made(key, make)
+
+    def _made(self, key: tuple[Any, ...], make: Callable[[], A]) -> A:
         if key in self._kept:
             self._kept.move_to_end(key)
             return cast(A, self._kept[key])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance import deviations, judge
+from conformance import deviations, judge, witnesses
 from conformance import policy as policies
 from conformance.answers import Answers, Question
 from conformance.execution.executor import Caller, Executor
@@ -53,6 +53,8 @@ class Bench:
     registry : deviations.Registry, optional
     rules : Policy, optional
         What the judge goes by; default: that of this version.
+    answers : Answers, optional
+        References and bounds to share with other benches.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Bench:
         registry: deviations.Registry | None = None,
         rules: Policy | None = None,
         executor: Callable[[str, str, tuple[str, ...]], Caller] | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.plan = plan
         self.registry = deviations.load() if registry is None else registry
@@ -80,9 +83,11 @@ class Bench:
         )
         self._executors: dict[tuple[str, str, bool], Caller] = {}
         self._lost: set[str] = set()
-        self._answers = Answers()
+        self._answers = Answers() if answers is None else answers
         self._policies: dict[tuple[str, ...], Underflow] = {}
         self._versions: dict[str, str | None] = {}
+        self.given: dict[str, dict[str, Any]] = {}
+        """What the last cell answered, by case id, where witnesses could ask for it again."""
 
     def close(self) -> None:
         """End every child."""
@@ -101,6 +106,7 @@ class Bench:
             The measurement, as a record holds it.
         """
         entry = self.plan.entry(cell)
+        self.given = {}
         version = self.version(entry.framework)
         row: dict[str, Any] = {**_identity(cell, entry), "framework_version": version}
         absent = [name for name, v in ((entry.framework, version),) if v is None]
@@ -118,13 +124,13 @@ class Bench:
         rows = self.cases(cell)
         policy = self.policy(cell) if entry.role != "control" else _NO_POLICY
         trial = self._run(cell, rows, policy)
-        witnesses = self._witnesses(cell, entry, version, rows)
+        documented = self._witnesses(cell, entry, version, rows)
         judgement = judge.judge(
             formats.get(cell.dtype),
             trial.answered,
             policy,
             role=entry.role,
-            witnesses={case_id for of in witnesses.values() for case_id in of},
+            witnesses={case_id for of in documented.values() for case_id in of},
             rules=self.rules,
         )
         judgement.breaches += trial.breaches
@@ -141,7 +147,9 @@ class Bench:
         }
         if trial.unsupported is not None and not trial.answered:
             return row | {"verdict": "unsupported", "message": trial.unsupported}
-        row["witnesses"] = _evidence(witnesses, judgement)
+        row["witnesses"] = _evidence(documented, judgement)
+        if witnesses.answers_for_others(cell, entry):
+            self.given = witnesses.answer(entry, version, trial)
         return row | ruled(self.rules, self.registry, cell, entry, version, judgement)
 
     def _witnesses(
@@ -247,20 +255,33 @@ class Bench:
             return out | {"message": "not installed"}
         cell = Cell("accuracy", entry.name, derivative, argument, case.format, mode, "cpu",
                     framework.context_for(case.format), case.family)  # fmt: skip
-        trial = self._run(cell, [case], _NO_POLICY, entry)
+        trial = self.ask(cell, [case], entry)
         if not trial.answered:
-            details = [b.detail for b in trial.breaches]
-            return out | {"message": trial.unsupported or "; ".join(details)}
+            return out | {"message": trial.message}
         answered = trial.answered[0]
-        errors = metrics.errors(answered.result, answered.references)
-        ratio = errors.ratio(answered.bounds.weak)
-        worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)[0]))
-        return out | {
-            "result": answered.result[0].tolist(),
-            "worst": worst,
-            "ulp": float(errors.ulp[0, worst]),
-            "ratio_weak": float(ratio[0, worst]),
-        }
+        ((worst, ulp, ratio),) = judge.worst_elements(answered)
+        return out | {"result": answered.result[0].tolist(), "worst": worst, "ulp": ulp,
+                      "ratio_weak": ratio}  # fmt: skip
+
+    def ask(
+        self,
+        cell: Cell,
+        rows: Sequence[Case],
+        entry: Implementation | None = None,
+        deaths: float = DEATHS,
+    ) -> Trial:
+        """An implementation's answers to any cases that it takes, not judged.
+
+        Parameters
+        ----------
+        cell : Cell
+            In which derivative, argument, dtype, mode and context.
+        entry : Implementation, optional
+            Default: that of the cell.
+        deaths : float
+            Children that it may cost.
+        """
+        return self._run(cell, rows, _NO_POLICY, entry, deaths)
 
     def _run(
         self,
@@ -268,12 +289,13 @@ class Bench:
         rows: Sequence[Case],
         policy: Underflow,
         entry: Implementation | None = None,
+        deaths: float = DEATHS,
     ) -> Trial:
         entry = entry or self.plan.entry(cell)
         question = _question(cell, entry.op)
         trial = Trial()
         executor = self._executor(entry, cell.context)
-        left = float(DEATHS)
+        left = float(deaths)
         for batch in batches(rows):
             if left <= 0:
                 trial.flags.add("stopped_early")
@@ -287,8 +309,9 @@ class Bench:
             trial.take(batch, answers, refs, limits, question.format, entry)
         if trial.answered:
             self._lost.discard(entry.name)
-        elif left < DEATHS:
+        elif left < deaths:
             self._lost.add(entry.name)
+        trial.cost = deaths - left
         return trial
 
     def _executor(self, entry: Implementation, context: str) -> Caller:

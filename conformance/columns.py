@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +33,8 @@ GRADES = ("A+", "A", "B", "C", "F")
 
 # The columns of a measurement: what a value may be, besides null where the name is not in
 # REQUIRED. "constants" are numbers by name; "worst" is numbers by name and one decimal string;
-# "witnesses" is what each witness of a documented deviation gave here, see `conformance.judge`.
+# "witnesses" is what each witness of a documented deviation gave here, see `conformance.judge`;
+# "curves" is numbers by bin, by the curve's name, see `conformance.curves`.
 COLUMNS: dict[str, str] = {
     "key": "text",
     "concern": "text",
@@ -70,6 +72,7 @@ COLUMNS: dict[str, str] = {
     "lost": "count",
     "underflow_policy": "text",
     "last_nonzero": "number",
+    "curves": "curves",
     "flags": "texts",
     "breaches": "breaches",
     "deviation": "text",
@@ -106,6 +109,7 @@ _LISTS = frozenset({"texts", "breaches"})
 _WORST_TEXTS = frozenset({"exact"})
 # In a breach these are numbers, the other entries texts.
 _BREACH_NUMBERS = frozenset({"figure"})
+_BIN = re.compile(r"zero|inf|-?[0-9]{1,6}")
 _LARGEST_COUNT = 2**63 - 1  # what tables hold
 
 _WORDS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
@@ -217,6 +221,17 @@ def _witnesses(value: object) -> dict[str, dict[str, dict[str, Any]]]:
     return {entry: {case: _numbers(v) for case, v in of.items()} for entry, of in value.items()}
 
 
+def _curves(value: object) -> dict[str, dict[str, Any]]:
+    """Numbers by bin, by the curve's name."""
+    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+        raise ValueError("numbers by curve and bin are expected")
+    for curve in value.values():
+        for name in curve:
+            if not _BIN.fullmatch(name):
+                raise ValueError(f"bins are numbers, zero or inf, not {printable(name, 20)}")
+    return {name: {k: _number(v) for k, v in curve.items()} for name, curve in value.items()}
+
+
 _KINDS: dict[str, Callable[[object], Any]] = {
     "text": _text,
     "texts": _texts,
@@ -230,6 +245,7 @@ _KINDS: dict[str, Callable[[object], Any]] = {
     "worst": _worst,
     "breaches": _breaches,
     "witnesses": _witnesses,
+    "curves": _curves,
 }
 
 
@@ -295,6 +311,14 @@ def schema() -> dict[str, Any]:
                     "type": "object",
                     "additionalProperties": _or_null(number),
                 },
+            },
+        },
+        "curves": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "patternProperties": {f"^({_BIN.pattern})$": number},
+                "additionalProperties": False,
             },
         },
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from conformance import deviations, policy, shards
+from conformance import coverage, deviations, policy, shards
 from conformance.caseset import case_set
 from conformance.environment import environment
 from conformance.frameworks import get_framework
 from conformance.plan import Plan
 from conformance.registry import (
+    DERIVATIVES,
     FRAMEWORKS,
     distribution_version,
     entry_point_plugins,
@@ -50,6 +51,8 @@ def header(settings: Settings, plan: Plan) -> dict[str, Any]:
             "planned": len(plan.cells),
             "whole": len(plan.every),
             "left_out": _left_out(plan),
+            "table": coverage.planned(plan),
+            "declared": coverage.declared(plan),
         },
         "deviations": _documented(),
     }
@@ -78,9 +81,14 @@ def _left_out(plan: Plan) -> list[str]:
     out = []
     if not plan.selection.everything:
         out.append("whatever the selection excludes")
+    lacking = [d for d in DERIVATIVES if d not in profile.derivatives]
+    if lacking:
+        out.append(f"derivatives {' and '.join(lacking)}")
     if profile.name != "exhaustive":
         out.append(f"compiled modes in other dtypes than {', '.join(profile.compiled)}")
         out.append(f"rows of more than {max(profile.lengths)} classes, except named ones")
     if profile.builtins_only:
         out.append("compositions of frameworks that have built-ins")
+    versions = _versions()
+    out += [f"{name}: not installed" for name in plan.counts() if versions[name] is None]
     return out

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformance import policy
+from conformance import curves, policy
 from conformance.policy import Policy
 from reference import metrics, ops
 from reference.bounds import Bounds, constants
@@ -214,6 +214,15 @@ class _Part:
         self.finite = refs.finite & ~self.errors.nan & ~self.infinite
         self.normwise = metrics.normwise(self.errors, refs, bounds, self.finite & ~self.explained)
 
+    def measured(self) -> curves.Measured:
+        """For the curves: a special value is right or infinitely wrong."""
+        wrong = self.errors.nan | self.infinite
+
+        def total(figure: F64) -> F64:
+            return np.where(wrong, np.inf, np.where(self.finite, figure, 0.0))
+
+        return curves.Measured(self.rows.cases, total(self.ulp), total(self.weak))
+
     def _ratio(self, bound: NDArray[np.longdouble]) -> F64:
         return np.where(self.explained, 0.0, self.errors.ratio(bound))
 
@@ -323,6 +332,7 @@ def _figures(fmt: Format, parts: Sequence[_Part], underflow: Underflow) -> dict[
         "lost": sum(int((p.errors.lost & b).sum()) for p, b in zip(parts, beyond, strict=True)),
         "underflow_policy": underflow.policy,
         "last_nonzero": underflow.last_nonzero if np.isfinite(underflow.last_nonzero) else None,
+        "curves": curves.curves(p.measured() for p in parts),
     }
     return figures | worst_element(parts)
 
@@ -351,6 +361,27 @@ def worst_element(parts: Sequence[_Part]) -> dict[str, Any]:
             "ulp": float(part.errors.ulp[row, index]),
         },
     }
+
+
+def worst_elements(answered: Answered) -> list[tuple[int, float, float]]:
+    """Of each row the element of the largest test ratio, its ULP error and its test ratio.
+
+    Errors as they are: a zero that an underflow policy explains counts like any other.
+    """
+    errors = metrics.errors(answered.result, answered.references)
+    ratio = errors.ratio(answered.bounds.weak)
+    shown = np.where(np.isnan(ratio), np.inf, ratio)
+    # Where the bound is that of an exact result, the error tells more than a ratio of zeros.
+    worst = np.where(shown.max(axis=1) > 0, shown.argmax(axis=1), errors.ulp.argmax(axis=1))
+    rows = np.arange(len(worst))
+    return list(
+        zip(
+            worst.tolist(),
+            errors.ulp[rows, worst].tolist(),
+            ratio[rows, worst].tolist(),
+            strict=True,
+        )
+    )
 
 
 def approximate_text(refs: References, row: int, index: int) -> str:

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from conformance import policy, shards
+from conformance import coverage, policy, shards, witnesses
 from conformance.compatible import NotComparable, differences
 from conformance.outcome import Outcome, outcome
 from conformance.plan import SelectionError
-from conformance.record import SCHEMA, Record, RecordError, RecordWriter
+from conformance.record import SCHEMA, Record, RecordError, RecordWriter, read_witnesses
 from conformance.shards import Shard
 from conformance.text import printable
 
 # Entries of run.json that are a shard's own.
 _OWN = frozenset(
     {"format", "schema", "run_id", "started", "ended", "resumed", "shard", "parquet", "controls",
-     "mutants", "stale", "harness_errors", "interrupted", "exit_code"}
+     "mutants", "stale", "harness_errors", "interrupted", "exit_code", "witnesses"}
 )  # fmt: skip
 
 
@@ -79,32 +79,47 @@ def merge(records: Sequence[Record], folder: Path, *, partial: bool = False) -> 
     except policy.PolicyError as problem:
         raise NotComparable(f"{_name(first)}: {problem}") from None
     rows = [row for record in ordered for row in record.measurements]
+    run = _run(ordered)
     merged = outcome(
         rows,
         _whole(first),
         rules,
+        run=run,
         incomplete=partial,
         harness_errors=[str(e) for r in ordered for e in r.run.get("harness_errors", [])],
     )
-    with RecordWriter(folder, _run(ordered)) as writer:
+    found = None if merged.partial else _witnesses(ordered)
+    with RecordWriter(folder, run) as writer:
         writer.extend(rows)
         if merged.partial:
             writer.update(**merged.facts())
         else:
+            if found is not None:
+                writer.witness(found)
             ends = [str(r.run["ended"]) for r in ordered if _has_ended(r)]
             writer.finish(**merged.facts(), **({"ended": max(ends)} if ends else {}))
     return merged
 
 
+def _witnesses(records: Sequence[Record]) -> list[dict[str, Any]] | None:
+    """The witnesses of the whole; None where a shard, of an older version, has none."""
+    if any(record.run.get("witnesses") is None for record in records):
+        return None
+    most = witnesses.most(str(records[0].run.get("profile")))
+    rows = [row for record in records for row in record.measurements]
+    return witnesses.merged(rows, map(read_witnesses, records), most)
+
+
 def _run(records: Sequence[Record]) -> dict[str, Any]:
     """run.json of the whole."""
     first = records[0].run
+    table = coverage.table((i for r in records for i in r.run["coverage"].get("table", ())), ())
     return {
         **{name: value for name, value in first.items() if name not in _OWN},
         "started": min(str(r.run["started"]) for r in records),
         "shard": None,
         "settings": {**first["settings"], "shard": ""},
-        "coverage": {**first["coverage"], "planned": _whole(records[0])},
+        "coverage": {**first["coverage"], "planned": _whole(records[0]), "table": table},
         "merged": [
             {name: r.run.get(name) for name in ("run_id", "shard", "started", "ended", "resumed")}
             for r in records

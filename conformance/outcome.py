@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from conformance import deviations
+from conformance import coverage, deviations
 from conformance.policy import Policy
 from conformance.ruling import shown
 from reference.formats import FORMATS
@@ -44,6 +44,9 @@ class Outcome:
         Why the run was ended early, if it was.
     incomplete : bool
         Cells may be missing: that was asked for.
+    coverage : dict
+        What run.json says of it, with the counts of these measurements and, under ``floor``, where
+        they fall below the floor, or why they are not held to it.
     """
 
     exit_code: int = CONFORMS
@@ -56,11 +59,17 @@ class Outcome:
     interrupted: bool = False
     stopped: str = ""
     incomplete: bool = False
+    coverage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def below(self) -> list[str]:
+        """Where too few cells ran, a line each."""
+        return list(self.coverage.get("floor", {}).get("below", ()))
 
     @property
     def partial(self) -> bool:
-        """Cells of the plan are missing."""
-        return len(self.measurements) < self.planned
+        """Cells of the plan are missing, or what comes after the last of them."""
+        return len(self.measurements) < self.planned or self.interrupted
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,6 +89,7 @@ class Outcome:
             "harness_errors": self.harness_errors,
             "interrupted": self.interrupted,
             "exit_code": self.exit_code,
+            **({"coverage": self.coverage} if self.coverage else {}),
         }
 
 
@@ -88,6 +98,7 @@ def outcome(
     planned: int,
     rules: Policy,
     *,
+    run: Mapping[str, Any] | None = None,
     shard: bool = False,
     harness_errors: Iterable[str] = (),
     interrupted: bool = False,
@@ -104,6 +115,8 @@ def outcome(
         Cells of the plan (of a shard: of its part).
     rules : Policy
         Under which the witnesses of deviations met the contract or did not.
+    run : mapping, optional
+        What run.json says; without it, nothing is told of the coverage.
     shard : bool
         Whether other shards hold the rest of the plan.
     incomplete : bool
@@ -121,8 +134,18 @@ def outcome(
     )
     if not out.partial and not shard:
         out.stale = deviations.stale(shown(rules, FORMATS, rows))
+    if run is not None:
+        out.coverage = _coverage(run, rows)
     out.exit_code = exit_code(out)
     return out
+
+
+def _coverage(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    told = run.get("coverage", {})
+    table = coverage.table(told.get("table", ()), rows)
+    why = coverage.unchecked(run, table)
+    floor = {"unchecked": why, "below": [] if why else coverage.below(run["profile"], table)}
+    return {**told, "table": table, "floor": floor}
 
 
 def controls(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -155,6 +178,7 @@ def exit_code(outcome: Outcome) -> int:
         *outcome.harness_errors,
         *outcome.controls.get("failed", ()),
         *outcome.mutants.get("missed", ()),
+        *outcome.below,
     )
     if broken or (outcome.partial and not outcome.stopped and not outcome.incomplete):
         return BROKEN

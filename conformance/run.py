@@ -23,10 +23,12 @@ from conformance.columns import decoded
 from conformance.header import header
 from conformance.outcome import FAILING, Outcome, outcome
 from conformance.plan import Cell, Plan
+from conformance.questioning import Stage, question
 from conformance.record import CannotWrite, RecordWriter
 from conformance.resume import rest
 from conformance.settings import VARIABLE, Settings
-from conformance.suite.verdicts import MEASUREMENT
+from conformance.suite.verdicts import ANSWERS, MEASUREMENT
+from conformance.witnesses import Kept
 
 _SUITE = Path(conformance.suite.__file__).parent
 _NEUTRAL = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
@@ -43,6 +45,7 @@ def run(
     workers: int = 2,
     max_failures: int | None = None,
     progress: Progress | None = None,
+    stage: Stage | None = None,
 ) -> Outcome:
     """Run a plan and write its record into ``folder``.
 
@@ -56,6 +59,8 @@ def run(
         Stop after this many failing subject cells.
     progress : callable, optional
         Called with every measurement and the number of cells that will be measured.
+    stage : callable, optional
+        Called while implementations answer the witnesses.
 
     Raises
     ------
@@ -64,7 +69,7 @@ def run(
     """
     with RecordWriter(folder, header(settings, plan)) as writer:
         recorder = _Recorder(plan, plan.cells, writer, max_failures, progress)
-        return _measure(settings, recorder, workers)
+        return _measure(settings, recorder, workers, stage)
 
 
 def resume(
@@ -75,6 +80,7 @@ def resume(
     workers: int = 2,
     max_failures: int | None = None,
     progress: Progress | None = None,
+    stage: Stage | None = None,
 ) -> tuple[Plan, Outcome]:
     """Measure what is missing in a record, and end it as an uninterrupted run would have.
 
@@ -86,7 +92,7 @@ def resume(
         Those that the run was begun with; a record does not decide which code is loaded.
     retry : collection of str
         Verdicts; rows with one of them are measured again, and the new row supersedes the old.
-    workers, max_failures, progress
+    workers, max_failures, progress, stage
         As in `run`.
 
     Raises
@@ -98,10 +104,10 @@ def resume(
         left = rest(writer.found, plugins=plugins, retry=retry)
         writer.resume()
         recorder = _Recorder(left.plan, left.cells, writer, max_failures, progress, left.again)
-        return left.plan, _measure(left.settings, recorder, workers)
+        return left.plan, _measure(left.settings, recorder, workers, stage)
 
 
-def _measure(settings: Settings, recorder: _Recorder, workers: int) -> Outcome:
+def _measure(settings: Settings, recorder: _Recorder, workers: int, stage: Stage | None) -> Outcome:
     """Run what the recorder waits for, and bring the record to its end."""
     cells = recorder.cells
     if cells:
@@ -110,11 +116,33 @@ def _measure(settings: Settings, recorder: _Recorder, workers: int) -> Outcome:
         with _surroundings(chosen):
             recorder.code = int(pytest.main(arguments, plugins=[recorder]))
     ended = recorder.outcome(shard=bool(settings.shard))
+    if not ended.partial:
+        _witness(settings, recorder, workers, stage)
+        ended = recorder.outcome(shard=bool(settings.shard))
     if ended.partial:
         recorder.writer.update(**ended.facts())
     else:
         recorder.writer.finish(**ended.facts())
     return ended
+
+
+def _witness(settings: Settings, recorder: _Recorder, workers: int, stage: Stage | None) -> None:
+    """Have everybody answer the worst cases, when every cell is measured."""
+    writer = recorder.writer
+    try:
+        found = question(
+            settings,
+            recorder.plan,
+            writer.measurements,
+            kept=recorder.answers,
+            workers=workers,
+            stage=stage,
+        )
+    except KeyboardInterrupt:
+        recorder.interrupted = True
+        return
+    recorder.errors += found.errors
+    writer.witness(found.witnesses)
 
 
 def _arguments(workers: int) -> list[str]:
@@ -168,6 +196,8 @@ class _Recorder:
         self.again = set(again)
         self.code = 0
         self.errors: list[str] = []
+        self.interrupted = False
+        self.answers = Kept()
         self.failures = 0
         self.stopped = ""
         self.write_error: CannotWrite | None = None
@@ -191,7 +221,11 @@ class _Recorder:
         if not isinstance(text, str):
             self.errors.append(f"{report.nodeid}: {report.longreprtext[-2000:]}")
             return
-        self._keep(decoded(json.loads(text)))
+        row = decoded(json.loads(text))
+        answers = properties.get(ANSWERS)
+        if isinstance(answers, str):
+            self.answers.add(row["key"], answers)
+        self._keep(row)
 
     # ------------------------------------------------------------ bookkeeping
 
@@ -223,12 +257,14 @@ class _Recorder:
             raise self.write_error
         if self.code == int(pytest.ExitCode.INTERNAL_ERROR) and not self.errors:
             self.errors.append("pytest ended with an internal error")
+        by_hand = self.code == int(pytest.ExitCode.INTERRUPTED) and not self.stopped
         return outcome(
             self.writer.measurements,
             len(self.plan.cells),
             policy.load(),
+            run=self.writer.run,
             shard=shard,
             harness_errors=self.errors,
-            interrupted=self.code == int(pytest.ExitCode.INTERRUPTED) and not self.stopped,
+            interrupted=by_hand or self.interrupted,
             stopped=self.stopped,
         )

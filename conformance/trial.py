@@ -132,6 +132,13 @@ class Trial:
         self._outputs: dict[tuple[int, ...], tuple[bytes, F64]] = {}
         self.accidents = 0
         """Failures that no row repeated, and children that did not start."""
+        self.cost = 0.0
+        """Children that it took, see `conformance.rows`."""
+
+    @property
+    def message(self) -> str:
+        """Why there is no answer."""
+        return self.unsupported or "; ".join(breach.detail for breach in self.breaches)
 
     def take(
         self,

@@ -72,6 +72,7 @@ def measurement(**given: Any) -> dict[str, Any]:
         "lost": 0,
         "underflow_policy": "gradual",
         "last_nonzero": 1.4e-45,
+        "curves": None,
         "flags": [],
         "breaches": [],
         "deviation": None,

@@ -21,7 +21,7 @@ import pytest
 from commandline import all_figures, conformance
 from killing import TARGETS, killed, nothing_left
 
-from conformance.record import RUN_FILE, check_parquet, read_record
+from conformance.record import RUN_FILE, check_parquet, read_record, read_witnesses
 
 RUNS = 50 if os.environ.get("ROBUSTNESS_LONG") else 5
 SELECTION = ("--framework", "numpy", "--op", "logsumexp", "--dtype", "float16",
@@ -95,13 +95,15 @@ def _finish_and_compare(folder: Path, clean: dict[str, Any]) -> None:
     assert not record.partial
     assert record.run["exit_code"] == 0
     check_parquet(folder, record.run)
+    assert len(read_witnesses(record)) == clean["witnesses"]["count"] > 0
     assert {path.name for path in folder.iterdir()} <= {
-        "run.json", "measurements.jsonl", "measurements.parquet"
+        "run.json", "measurements.jsonl", "measurements.parquet", "witnesses.jsonl"
     }  # fmt: skip
     if result is not None:
         assert result.returncode == 0, result.stderr
         document = json.loads(result.stdout)
-        same = ("exit_code", "counts", "controls", "mutants", "coverage", "stale_deviations")
+        same = ("exit_code", "counts", "controls", "mutants", "coverage", "witnesses",
+                "stale_deviations")  # fmt: skip
         assert {k: _sorted(document[k]) for k in same} == {k: _sorted(clean[k]) for k in same}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from commandline import PACKAGES, SMALL, conformance, figures, measured, python
 
-from conformance.record import read_record
+from conformance.record import read_record, read_witnesses
 
 HERE = Path(__file__).parent
 
@@ -22,8 +22,17 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("clean") / "run"
-    result = conformance("run", *SMALL, "--json", "--workers", "1", "--out", str(folder))
+    return small_run(folder, "1")
+
+
+def small_run(folder: Path, workers: str) -> dict[str, dict[str, Any]]:
+    """The cells of a run whose witnesses are there."""
+    result = conformance("run", *SMALL, "--json", "--workers", workers, "--out", str(folder))
     assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)["witnesses"]
+    found = read_witnesses(read_record(folder))
+    assert told["file"] == "witnesses.jsonl"
+    assert told["count"] == len(found) == 2
     return measured(result)
 
 
@@ -41,9 +50,12 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 def test_the_same_seed_gives_the_same_figures_whatever_the_workers(
     clean: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    result = conformance("run", *SMALL, "--json", "--workers", "2", "--out", str(tmp_path / "run"))
-    again = measured(result)
+    again = small_run(tmp_path / "run", "2")
     assert {k: figures(r) for k, r in again.items()} == {k: figures(r) for k, r in clean.items()}
+    assert all(sum(r["curves"]["ulp"].values()) == r["elements"] for r in again.values())
+    small_run(tmp_path / "one", "1")
+    one, two = (read_record(tmp_path / name) for name in ("one", "run"))
+    assert read_witnesses(one) == read_witnesses(two)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,12 @@ def print_document(folder: Path, outcome: Outcome, code: int) -> None:
             "exit_code": code,
             "partial": outcome.partial,
             "counts": outcome.counts,
-            "coverage": {"planned": outcome.planned, "measured": len(outcome.measurements)},
+            "coverage": {
+                **outcome.coverage,
+                "planned": outcome.planned,
+                "measured": len(outcome.measurements),
+            },
+            "witnesses": _witnesses(folder),
             "controls": outcome.controls,
             "mutants": outcome.mutants,
             "stale_deviations": list(outcome.stale),
@@ -32,6 +37,16 @@ def print_document(folder: Path, outcome: Outcome, code: int) -> None:
             "cells": outcome.measurements,
         }
     )
+
+
+def _witnesses(folder: Path) -> dict[str, Any] | None:
+    """Where the witnesses are, and how many; None for a record without them."""
+    from conformance.record import WITNESSES_FILE, read_run
+
+    told = read_run(folder).get("witnesses")
+    if told is None:
+        return None
+    return {"file": WITNESSES_FILE, "count": told["count"], "answers": told["answers"]}
 
 
 def print_end(
@@ -52,7 +67,10 @@ def print_end(
     from conformance.text import printable
 
     console = Console()
-    print_summary(console, outcome.measurements, {"planned": outcome.planned}, run)
+    coverage = {**outcome.coverage, "planned": outcome.planned}
+    print_summary(console, outcome.measurements, coverage, run)
+    for line in outcome.below:
+        click.echo(f"below the floor: {printable(line, 300)}", err=True)
     for error in outcome.harness_errors[:5]:
         click.echo(f"instrument: {printable(error, 1000)}", err=True)
     for entry in outcome.stale:

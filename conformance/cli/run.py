@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +212,7 @@ def _started(
 ) -> Outcome:
     from conformance.run import run
 
-    with _progress(len(plan.cells)) as advance:
+    with _progress(len(plan.cells)) as (advance, stage):
         return run(
             settings,
             plan,
@@ -219,6 +220,7 @@ def _started(
             workers=workers,
             max_failures=max_failures,
             progress=advance,
+            stage=stage,
         )
 
 
@@ -231,7 +233,7 @@ def _resumed(
 ) -> tuple[Plan, Outcome]:
     from conformance.run import resume
 
-    with _progress(None) as advance:
+    with _progress(None) as (advance, stage):
         return resume(
             folder,
             plugins=plugins,
@@ -239,12 +241,15 @@ def _resumed(
             workers=workers,
             max_failures=max_failures,
             progress=advance,
+            stage=stage,
         )
 
 
 @contextlib.contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[dict[str, Any], int], None]]:
-    """A bar on stderr, where that is a terminal."""
+def _progress(
+    total: int | None,
+) -> Iterator[tuple[Callable[[dict[str, Any], int], None], Callable[[str, int, int], None]]]:
+    """A bar on stderr, where that is a terminal: for cells, and for what follows them."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -272,10 +277,16 @@ def _progress(total: int | None) -> Iterator[Callable[[dict[str, Any], int], Non
             note = what + (f", {failing} failing" if failing else "")
             progress.update(task, advance=1, total=cells, note=note)
 
-        yield advance
+        def stage(framework: str, asked: int, questions: int) -> None:
+            note = f"witnesses, {framework}"
+            progress.update(task, completed=asked, total=questions, note=note)
+
+        yield advance, stage
 
 
 def _show_plan(plan: Plan, chosen: Sequence[Cell], workers: int, as_json: bool) -> None:
+    from conformance import coverage
+
     cells = [(plan.entry(cell).framework, cell) for cell in chosen]
     groups: dict[tuple[str, str], int] = {}
     for framework, cell in cells:
@@ -293,6 +304,10 @@ def _show_plan(plan: Plan, chosen: Sequence[Cell], workers: int, as_json: bool) 
                 "cells": [cell.key for _, cell in cells],
                 "counts": {f"{f}/{m}": n for (f, m), n in groups.items()},
                 "estimate_seconds": round(seconds),
+                "coverage": {
+                    "table": coverage.planned(replace(plan, cells=tuple(chosen))),
+                    "declared": coverage.declared(plan),
+                },
             }
         )
         return

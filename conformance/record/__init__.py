@@ -5,6 +5,7 @@ One run is one folder::
     run.json               what was run, where, with which versions; replaced atomically
     measurements.jsonl     one JSON object a line: a header, a line for each cell, a footer
     measurements.parquet   the same rows for tables; a copy, made when the run is finished
+    witnesses.jsonl        the worst cases, and everybody's answers to them; made likewise
 
 Every line of ``measurements.jsonl`` has its number, its content and a CRC-32 of its own text::
 
@@ -19,6 +20,8 @@ cell that occurs twice without it is an error. The footer counts cells and holds
 lines before it. Lines reach the disk before `append` returns: a killed run loses the cells in
 flight and nothing else. What was being written when the machine stopped is an unfinished last
 line, and dropped; a record without a footer is *partial*, and `RecordWriter.reopen` continues it.
+
+`conformance.record.witnesses` describes ``witnesses.jsonl``.
 
 The JSON lines are the truth. The Parquet file names the digest of the lines that it was made of,
 run.json the digest of the Parquet file; `check_parquet` compares both.
@@ -48,9 +51,17 @@ from conformance.record.errors import (
     RecordGone,
     RecordLocked,
 )
-from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, PARQUET_FILE, RUN_FILE, SCHEMA
+from conformance.record.lines import (
+    FORMAT,
+    MEASUREMENTS_FILE,
+    PARQUET_FILE,
+    RUN_FILE,
+    SCHEMA,
+    WITNESSES_FILE,
+)
 from conformance.record.parquet import check_parquet
-from conformance.record.reader import Record, read_record
+from conformance.record.reader import Record, read_record, read_run
+from conformance.record.witnesses import read_witnesses
 from conformance.record.writer import RecordWriter
 
 __all__ = [
@@ -59,6 +70,7 @@ __all__ = [
     "PARQUET_FILE",
     "RUN_FILE",
     "SCHEMA",
+    "WITNESSES_FILE",
     "BadValue",
     "CannotContinue",
     "CannotRead",
@@ -79,4 +91,6 @@ __all__ = [
     "RecordWriter",
     "check_parquet",
     "read_record",
+    "read_run",
+    "read_witnesses",
 ]

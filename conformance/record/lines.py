@@ -16,6 +16,7 @@ records of schema 1 are read, and cannot be resumed."""
 RUN_FILE = "run.json"
 MEASUREMENTS_FILE = "measurements.jsonl"
 PARQUET_FILE = "measurements.parquet"
+WITNESSES_FILE = "witnesses.jsonl"
 
 _DEEPEST = 64
 """Levels of nesting; what is written has a handful."""

@@ -30,7 +30,13 @@ from conformance.record.errors import (
     NotARecord,
     RecordError,
 )
-from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, PARQUET_FILE, RUN_FILE
+from conformance.record.lines import (
+    FORMAT,
+    MEASUREMENTS_FILE,
+    PARQUET_FILE,
+    RUN_FILE,
+    WITNESSES_FILE,
+)
 from conformance.text import printable
 
 # What run.json may hold by these names, where it holds them; whoever reads it relies on that.
@@ -59,6 +65,7 @@ _ENTRIES: dict[str, type | tuple[type, ...]] = {
     "interrupted": bool,
     "exit_code": int,
     "parquet": (dict, type(None)),
+    "witnesses": (dict, type(None)),
 }
 
 
@@ -144,19 +151,21 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
         Each of the ways in which a record can be wrong; lines are named by number.
     """
     path = Path(folder)
-    if path.name in (RUN_FILE, MEASUREMENTS_FILE, PARQUET_FILE) and not _is_folder(path):
+    if path.name in (RUN_FILE, MEASUREMENTS_FILE, PARQUET_FILE, WITNESSES_FILE) and not _is_folder(
+        path
+    ):
         path = path.parent
     return scan(path).record(path)
 
 
 def scan(folder: Path) -> Scan:
     """Read and check the files of a record; raises like `read_record`."""
-    found = Scan(_read_run(folder))
+    found = Scan(read_run(folder))
     name = shown(folder / MEASUREMENTS_FILE)
     *finished, rest = _lines(folder / MEASUREMENTS_FILE)
     for number, line in enumerate(finished, start=1):
         where = f"line {number} of {name}"
-        content = _read_line(line, number, where)
+        content = read_line(line, number, where)
         if found.footer is not None:
             raise MisplacedLine(f"{where}: it comes after the footer")
         if number == 1:
@@ -235,7 +244,8 @@ def _exists(path: Path) -> bool:
         raise CannotRead(f"cannot read {shown(path)} ({reason})") from None
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """The content of run.json, checked; raises like `read_record`."""
     path = folder / RUN_FILE
     name = shown(path)
     if not _exists(path):
@@ -280,7 +290,8 @@ def _lines(path: Path) -> list[bytes]:
     return read_bytes(path).split(b"\n")
 
 
-def _read_line(line: bytes, number: int, where: str) -> dict[str, Any]:
+def read_line(line: bytes, number: int, where: str) -> dict[str, Any]:
+    """The content of a line, if it is what was written on the line of this number."""
     try:
         content = lines.unsealed(line.decode("ascii"))
     except UnicodeDecodeError:

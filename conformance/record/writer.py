@@ -25,9 +25,16 @@ from conformance.record.errors import (
     DuplicateCell,
     RecordGone,
 )
-from conformance.record.lines import FORMAT, MEASUREMENTS_FILE, PARQUET_FILE, RUN_FILE
+from conformance.record.lines import (
+    FORMAT,
+    MEASUREMENTS_FILE,
+    PARQUET_FILE,
+    RUN_FILE,
+    WITNESSES_FILE,
+)
 from conformance.record.parquet import write_parquet
 from conformance.record.reader import Record, Scan, scan, shown
+from conformance.record.witnesses import write_witnesses
 from conformance.text import printable
 
 
@@ -81,6 +88,7 @@ class RecordWriter:
         self._end = _End()
         self._found: Scan | None = None
         self._continues = False
+        self._witnesses: dict[str, Any] | None = None
 
     @classmethod
     def reopen(cls, folder: str | os.PathLike[str]) -> RecordWriter:
@@ -97,6 +105,11 @@ class RecordWriter:
     def run_id(self) -> str:
         """The identity of this run, in run.json and in the header."""
         return str(self._run["run_id"])
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """What run.json says so far."""
+        return dict(self._run)
 
     @property
     def keys(self) -> frozenset[str]:
@@ -195,15 +208,16 @@ class RecordWriter:
         """
         path = self.folder / MEASUREMENTS_FILE
         resumed = [*self._run.get("resumed", []), _now()]
-        self.update(ended=None, parquet=None, resumed=resumed, **fields)
+        self.update(ended=None, parquet=None, witnesses=None, resumed=resumed, **fields)
         stream = self._open_stream()
         try:
-            (self.folder / PARQUET_FILE).unlink(missing_ok=True)
+            for name in (PARQUET_FILE, WITNESSES_FILE):
+                (self.folder / name).unlink(missing_ok=True)
             os.ftruncate(stream.fileno(), self._end.size)
             os.fsync(stream.fileno())
         except OSError as problem:
             raise CannotContinue(f"cannot write {shown(path)} ({explained(problem)})") from None
-        for name in (RUN_FILE, PARQUET_FILE):
+        for name in (RUN_FILE, PARQUET_FILE, WITNESSES_FILE):
             remove_leftovers(self.folder / name)
         if self._end.lines == 0:
             self._write_header()
@@ -255,6 +269,22 @@ class RecordWriter:
         self._run.update(plain(fields))
         self._save_run()
 
+    def witness(self, witnesses: Iterable[Mapping[str, Any]]) -> None:
+        """Write the witnesses of the cells; `finish` puts their number into run.json.
+
+        Raises
+        ------
+        BadValue
+            A witness holds what it cannot hold.
+        """
+        self._check_place()
+        try:
+            self._witnesses = write_witnesses(self.folder, self.run_id, witnesses)
+        except OSError as problem:
+            raise CannotContinue(
+                f"cannot write {shown(self.folder / WITNESSES_FILE)} ({explained(problem)})"
+            ) from None
+
     def finish(self, **fields: Any) -> None:
         """Write the footer, the Parquet copy, and the end of the run into run.json; close.
 
@@ -270,7 +300,8 @@ class RecordWriter:
             raise CannotContinue(
                 f"cannot write {shown(self.folder / PARQUET_FILE)} ({explained(problem)})"
             ) from None
-        self.update(**{"ended": _now(), "parquet": table, **fields})
+        told = {"ended": _now(), "parquet": table, "witnesses": self._witnesses}
+        self.update(**{**told, **fields})
         self.close()
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from conformance import __version__
 from conformance.files import explained, replace_text
 from conformance.record import CannotWrite, Record
-from conformance.report import counts, matrix, outcomes, rows
+from conformance.report import counts, extent, matrix, outcomes, rows
 from conformance.report.claims import section
 from conformance.text import printable
 
@@ -216,6 +216,8 @@ def _run(name: str, record: Record) -> dict[str, Any]:
         "deviations": outcomes.deviations(measurements, _registry(run)),
         "controls": [p for p in proofs if p.role == "control"],
         "mutants": [p for p in proofs if p.role == "mutant"],
+        "extent": extent.extent(coverage, measurements),
+        "floor": _floor(coverage),
         "left_out": _texts(coverage.get("left_out") if isinstance(coverage, Mapping) else None),
         "facts": _facts(run),
         "environment": _flat(run.get("environment")),
@@ -276,6 +278,14 @@ def _groups(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for (op, derivative, argument), found in groups.items()
     ]
+
+
+def _floor(coverage: object) -> dict[str, Any]:
+    """Why the run was not held to the floor, or where it is below it."""
+    floor = coverage.get("floor") if isinstance(coverage, Mapping) else None
+    if not isinstance(floor, Mapping):
+        return {"unchecked": "", "below": []}
+    return {"unchecked": str(floor.get("unchecked") or ""), "below": _texts(floor.get("below"))}
 
 
 def _texts(value: object) -> list[str]:

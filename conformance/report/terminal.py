@@ -162,4 +162,8 @@ def _counts(
     if isinstance(left_out, list) and left_out:
         texts = "; ".join(printable(t, 100) for t in left_out)
         lines.append(Text(f"left out: {texts}", style="dim"))
+    floor = (coverage or {}).get("floor")
+    why = floor.get("unchecked") if isinstance(floor, Mapping) else None
+    if why:
+        lines.append(Text(f"not held to the floor: {printable(why, 200)}", style="dim"))
     return lines

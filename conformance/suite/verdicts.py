@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +13,13 @@ from conformance.bench import Bench
 from conformance.columns import plain
 from conformance.outcome import caught
 from conformance.plan import Cell
+from conformance.settings import VARIABLE
 from conformance.text import printable
 
 MEASUREMENT = "conformance_measurement"
+ANSWERS = "conformance_answers"
+_LONGEST = 1 << 20
+"""Characters of answers that are handed over; those of a cell with more are asked for again."""
 
 
 def check(cell: Cell, bench: Bench, node: pytest.Item) -> None:
@@ -25,6 +30,10 @@ def check(cell: Cell, bench: Bench, node: pytest.Item) -> None:
     """
     row = bench.measure(cell)
     node.user_properties.append((MEASUREMENT, json.dumps(plain(row))))
+    if bench.given and VARIABLE in os.environ:  # else nobody keeps a record
+        answers = json.dumps(plain(bench.given), separators=(",", ":"))
+        if len(answers) <= _LONGEST:
+            node.user_properties.append((ANSWERS, answers))
     outcome(row, missed=row["role"] == "mutant" and not caught(row))
 
 
