@@ -134,7 +134,8 @@ def normwise(errors_: Errors, refs: References, bounds: Bounds, usable: Mask) ->
     with np.errstate(all="ignore"):
         size = magnitudes(refs)
         scale = np.where(usable, np.maximum(size, bounds.magnitude), 0).max(axis=1, initial=0)
-        worst = np.where(usable, errors_.absolute, 0).max(axis=1, initial=0)
+        underflow = bounds.weak - bounds.roundoff
+        worst = np.where(usable, errors_.absolute - underflow, 0).max(axis=1, initial=0)
         return np.where(worst == 0, 0.0, worst / scale).astype(np.float64)
 
 

@@ -162,12 +162,19 @@ class Textbook:
 
     def slope(self, by_log: bool = False) -> Bound:
         """s (1 - s)."""
-        s = self.sigmoid_by_log() if by_log else self.sigmoid()
-        return s * self.complement(s)
+        return self._slope(by_log, 1)
 
-    def complement(self, s: Bound) -> Bound:
+    def slope_of_either(self, by_log: bool = False) -> Bound:
+        """The worse of that and s(-d) (1 - s(-d)): each is the derivative of a first one."""
+        return self.a.worse(self._slope(by_log, 1), self._slope(by_log, -1))
+
+    def _slope(self, by_log: bool, sign: int) -> Bound:
+        s = self.sigmoid_by_log(sign) if by_log else self.sigmoid(sign)
+        return s * self.complement(s, sign)
+
+    def complement(self, s: Bound, sign: int = 1) -> Bound:
         """1 - s, rounded once; its value is not computed by cancellation."""
-        v = self.row.sigmoid(-1).v
+        v = self.row.sigmoid(-sign).v
         return Bound(v, s.e + v, s.y, self.a.constants)
 
 

@@ -123,7 +123,7 @@ def second(sign: int) -> Part:
         INPUTS,
         define_second,
         lambda a, b: signed(logistic(a, b).slope),
-        lambda a, b: signed(textbook_of(a, b).slope()),
+        lambda a, b: signed(textbook_of(a, b).slope_of_either()),
         settle_second,
         between_second,
         lambda a, b: integers(a, 0, sign),

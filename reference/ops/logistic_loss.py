@@ -142,7 +142,7 @@ XX = Part(
     INPUTS,
     define_xx,
     lambda a, b: Loss(a, b).K * Logistic(a, b.x).slope,
-    lambda a, b: Book(a, b).K * Textbook(a, b.x).slope(),
+    lambda a, b: Book(a, b).K * Textbook(a, b.x).slope_of_either(),
     settle_xx,
     between_xx,
     lambda a, b: [*integers(a, 0), Loss(a, b).K, *integers(a, 0)],

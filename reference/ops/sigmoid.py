@@ -94,11 +94,15 @@ def slope(negated: bool = False, by_log: bool = False) -> Part:
         zeros, quarter = np.zeros(b.x.shape), np.full(b.x.shape, 0.25)
         return (-quarter, zeros) if negated else (zeros, quarter)
 
+    def textbook(a: BoundArithmetic, b: Batch) -> Bound:
+        book = Textbook(a, b.x)
+        return signed(book.slope_of_either(by_log) if negated else book.slope(by_log))
+
     return Part(
         ("x",),
         define,
         lambda a, b: signed(Logistic(a, b.x).slope),
-        lambda a, b: signed(Textbook(a, b.x).slope(by_log)),
+        textbook,
         settle,
         between,
         lambda a, b: integers(a, 0, sign),
