@@ -9,12 +9,13 @@ underflow policy of every implementation that it met.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from conformance import deviations, judge, witnesses
+from conformance import deviations, judge, ladders, witnesses
 from conformance import policy as policies
 from conformance.answers import Answers, Question
 from conformance.execution.executor import Caller, Executor
@@ -31,7 +32,6 @@ from reference import bounds, cases, formats, metrics, oracle
 from reference.cases import Case
 from reference.metrics import Underflow
 
-POLICY_FAMILY, POLICY_LENGTH = "gap_ladder", 2
 DEATHS = 12
 """Children that a cell may cost (see `rows.RESTARTS`). An implementation of which nothing came
 back from one cell is asked only once in the next."""
@@ -207,15 +207,30 @@ class Bench:
         key = (cell.implementation, cell.derivative, cell.argument, cell.dtype, cell.mode,
                cell.context)  # fmt: skip
         if key not in self._policies:
-            self._policies[key] = self._measure_policy(cell)
+            self._policies[key] = self._inherited(cell, self._measure_policy(cell))
         return self._policies[key]
+
+    def _inherited(self, cell: Cell, own: Underflow) -> Underflow:
+        """A derivative's policy: its own, or that of what it is made of.
+
+        A derivative that is never small shows nothing on the ladder, and is made of exponentials
+        that its value or first derivative lost all the same.
+        """
+        if own.flushes or own.policy == "premature" or cell.derivative == "value":
+            return own
+        made_of = [("value", "-")]
+        if cell.derivative != "vjp":
+            made_of.append(("vjp", cell.argument.partition(".")[0]))
+        for derivative, argument in made_of:
+            inner = self.policy(replace(cell, derivative=derivative, argument=argument))
+            if inner.flushes:
+                return replace(own, policy=inner.policy)
+        return own
 
     def _measure_policy(self, cell: Cell) -> Underflow:
         entry = self.plan.entry(cell)
         op = entry.op
-        ladder = list(
-            _generated(POLICY_FAMILY, op, cell.dtype, POLICY_LENGTH, 0, 1 << 20, entry.lacks)
-        )
+        ladder = ladders.rungs(op, cell.dtype, entry.lacks)
         trial = self._run(cell, ladder, _NO_POLICY)
         if trial.accidents:
             # The policy holds for every cell that follows: a child that was killed from outside

@@ -192,9 +192,10 @@ class Trial:
 
         A constant, wrong as it may be, was not kept from anywhere.
         """
-        answer = out.tobytes()
-        if answer == answer[: out.itemsize] * out.size:
+        values = np.asarray(out).astype(np.float64)
+        if np.unique(values[np.isfinite(values) & (values != 0)]).size < 2:
             return
+        answer = out.tobytes()
         before, of = self._outputs.setdefault(out.shape, (answer, right))
         rows = min(len(of), len(right))
         if answer == before and rows and of.shape[1:] == right.shape[1:]:

@@ -48,10 +48,15 @@ class Exactly(Closed):
         return self.times(self.s, self._s, *self.deviation(v, 0 * v))
 
     def gradient(self, c: Any, _c: Any) -> Any:
-        """g [s (c - sum s c) + (s - s sum s)]: the second part is 0, and not its error."""
+        """g s (c - sum s c) + (g s - g s sum s): the second part is 0, and not its error.
+
+        g meets s first: that is a rounding of each of the three products, where g last is one of
+        their sum.
+        """
         first, _first = self.times(self.s, self._s, *self.deviation(c, _c))
         _second = self._s + self.s * (self._s.sum() + self.h) + self._s + self.s
-        return abs(self.g) * (_first + _second + np.abs(first)) + np.abs(self.g * first)
+        _early = np.abs(first) + 2 * self.s
+        return abs(self.g) * (_first + _second + np.abs(first) + _early)
 
     def weak(self, key: tuple[str, str, str]) -> Any:
         ds, _ds = self.scaled(self.v)

@@ -98,7 +98,7 @@ def formula_vjp(a: Any, b: Batch) -> Any:
 
 def textbook_vjp(a: BoundArithmetic, b: Batch) -> Bound:
     row = Textbook(a, b)
-    return a.exact(-b.g) * expectation.textbook_gradient(row, row.l)
+    return expectation.textbook_gradient(row, row.l, a.exact(-b.g))
 
 
 def settle_vjp(b: Batch) -> Settled:
@@ -168,7 +168,7 @@ def formula_hvp(a: Any, b: Batch) -> Any:
 
 def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
     row = Textbook(a, b)
-    return a.exact(-b.g) * expectation.textbook_second(row, row.l, b.tangent())
+    return expectation.textbook_second(row, row.l, b.tangent(), a.exact(-b.g))
 
 
 def settle_hvp(b: Batch) -> Settled:

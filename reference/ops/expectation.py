@@ -2,6 +2,9 @@
 
 The derivative of l meets s and cancels: sum_j s_j (v_j - <s, v>) = 0. Automatic differentiation
 computes it nevertheless, and so do these forms: s - s sum(s) in the gradient, and its derivative.
+
+A cotangent meets s first or the result last, as an implementation likes; g s can leave the normal
+range where neither g nor s nor the result does, so the worse of both counts.
 """
 
 from __future__ import annotations
@@ -16,10 +19,14 @@ def textbook_value(row: Textbook, c: Bound) -> Bound:
     return row.a.sum(row.s * c)
 
 
-def textbook_gradient(row: Textbook, c: Bound) -> Bound:
-    """s (c - sum(s c)) + (s - s sum(s))."""
+def textbook_gradient(row: Textbook, c: Bound, g: Bound) -> Bound:
+    """g times s (c - sum(s c)) + (s - s sum(s))."""
     a, s = row.a, row.s
-    return s * (c - a.sum(s * c)) + (s - s * a.sum(s))
+
+    def led_by(p: Bound) -> Bound:
+        return p * (c - a.sum(s * c)) + (p - p * a.sum(s))
+
+    return a.worse(g * led_by(s), led_by(g * s))
 
 
 def textbook_tangent(row: Textbook, c: Bound, v: F64) -> Bound:
@@ -28,10 +35,15 @@ def textbook_tangent(row: Textbook, c: Bound, v: F64) -> Bound:
     return a.sum(s * dl * c) + a.sum(s * dl)
 
 
-def textbook_second(row: Textbook, c: Bound, v: F64) -> Bound:
-    """The product rule on the gradient, dl being also the derivative of c."""
+def textbook_second(row: Textbook, c: Bound, v: F64, g: Bound) -> Bound:
+    """g times the product rule on the gradient, dl being also the derivative of c."""
     a, s, dl = row.a, row.s, textbook_deviation(row, v)
     ds = s * dl
     change = dl - a.sum(ds * c + s * dl)
-    rest = ds - ds * a.sum(s) - s * a.sum(ds)
-    return ds * (c - a.sum(s * c)) + s * change + rest
+
+    def led_by(p: Bound) -> Bound:
+        dp = p * dl
+        rest = dp - dp * a.sum(s) - p * a.sum(ds)
+        return dp * (c - a.sum(s * c)) + p * change + rest
+
+    return a.worse(g * led_by(s), led_by(g * s))

@@ -68,7 +68,7 @@ def formula_vjp_x(a: Any, b: Batch) -> Any:
 
 def textbook_vjp_x(a: BoundArithmetic, b: Batch) -> Bound:
     row, delta = textbook_delta(a, Pair(b))
-    return a.exact(b.g) * expectation.textbook_gradient(row, delta)
+    return expectation.textbook_gradient(row, delta, a.exact(b.g))
 
 
 def settle_vjp_x(b: Batch) -> Settled:
@@ -138,8 +138,8 @@ def formula_vjp_y(a: Any, b: Batch) -> Any:
 def textbook_vjp_y(a: BoundArithmetic, b: Batch) -> Bound:
     """Through log_softmax: s(y) sum(s(x)) - s(x)."""
     pair = Pair(b)
-    s, other = Textbook(a, pair.x).s, Textbook(a, pair.y).s
-    return a.exact(b.g) * (other * a.sum(s) - s)
+    s, other, g = Textbook(a, pair.x).s, Textbook(a, pair.y).s, a.exact(b.g)
+    return a.worse(g * (other * a.sum(s) - s), g * other * a.sum(s) - g * s)
 
 
 def settle_vjp_y(b: Batch) -> Settled:

@@ -216,7 +216,7 @@ def formula_hvp_xx(a: Any, b: Batch) -> Any:
 
 def textbook_hvp_xx(a: BoundArithmetic, b: Batch) -> Bound:
     row, delta = textbook_delta(a, Pair(b))
-    return a.exact(b.g) * expectation.textbook_second(row, delta, b.tangent())
+    return expectation.textbook_second(row, delta, b.tangent(), a.exact(b.g))
 
 
 def settle_hvp_xx(b: Batch) -> Settled:

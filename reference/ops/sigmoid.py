@@ -96,7 +96,8 @@ def slope(negated: bool = False, by_log: bool = False) -> Part:
 
     def textbook(a: BoundArithmetic, b: Batch) -> Bound:
         book = Textbook(a, b.x)
-        return signed(book.slope_of_either(by_log) if negated else book.slope(by_log))
+        bound: Bound = signed(book.slope_of_either(by_log) if negated else book.slope(by_log))
+        return bound
 
     return Part(
         ("x",),

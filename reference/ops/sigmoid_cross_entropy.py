@@ -67,11 +67,12 @@ def formula(a: Any, b: Batch) -> Any:
 
 
 def textbook(a: BoundArithmetic, b: Batch) -> Bound:
-    """The worse of K softplus(-x) + (1 - z) x and K softplus(x) - w z x."""
+    """The worst of K softplus(-x) + (1 - z) x, K softplus(x) - w z x, and a term for each sign."""
     book = Book(a, b)
-    right = book.K * book.row.softplus(-1) + book.loss.A * book.x
-    left = book.K * book.row.softplus() - book.loss.C * book.x
-    return a.worse(right, left)
+    up, down = book.softplus(), book.softplus(-1)
+    right = book.K * down + book.loss.A * book.x
+    left = book.K * up - book.loss.C * book.x
+    return a.worse(a.worse(right, left), book.loss.C * down + book.loss.A * up)
 
 
 def settle(table: Table, b: Batch) -> None:
@@ -109,11 +110,14 @@ def define_x(mp: Any, x: Any, z: Any, w: Any) -> Any:
 
 
 def textbook_x(a: BoundArithmetic, b: Batch) -> Bound:
-    """The worse of K s(x) - w z and (1 - z) - K s(-x)."""
+    """The worst of K s(x) - w z, (1 - z) - K s(-x), and a term for each sign.
+
+    The slope of softplus may be exp(x - softplus(x)).
+    """
     book = Book(a, b)
-    left = book.K * book.sigmoid() - book.loss.C
-    right = book.loss.A - book.K * book.sigmoid(-1)
-    return a.worse(left, right)
+    up, down = book.sigmoid_by_log(), book.sigmoid_by_log(-1)
+    left, right = book.K * up - book.loss.C, book.loss.A - book.K * down
+    return a.worse(a.worse(left, right), book.loss.A * up - book.loss.C * down)
 
 
 def settle_x(table: Table, b: Batch) -> None:
@@ -180,8 +184,8 @@ def formula_z(a: Any, b: Batch) -> Any:
 def textbook_z(a: BoundArithmetic, b: Batch) -> Bound:
     """The worse of w softplus(-x) - softplus(x) and (w - 1) softplus(-x) - x."""
     book = Book(a, b)
-    both = book.loss.w * book.row.softplus(-1) - book.row.softplus()
-    return a.worse(both, book.loss.w_minus_1 * book.row.softplus(-1) - book.x)
+    both = book.loss.w * book.softplus(-1) - book.softplus()
+    return a.worse(both, book.loss.w_minus_1 * book.softplus(-1) - book.x)
 
 
 def settle_z(table: Table, b: Batch) -> None:
