@@ -196,9 +196,7 @@ class Bench:
                 case = cases.by_id(case_id)
                 if case.family == cell.family and set(entry.inputs) == case.arguments:
                     found.append(case)
-        if cell.context == SCALED_INPUTS:
-            found = [case for case in found if scales(case)]
-        return found
+        return _sendable(cell, found)
 
     # ------------------------------------------------------------ running
 
@@ -230,7 +228,7 @@ class Bench:
     def _measure_policy(self, cell: Cell) -> Underflow:
         entry = self.plan.entry(cell)
         op = entry.op
-        ladder = ladders.rungs(op, cell.dtype, entry.lacks)
+        ladder = _sendable(cell, ladders.rungs(op, cell.dtype, entry.lacks))
         trial = self._run(cell, ladder, _NO_POLICY)
         if trial.accidents:
             # The policy holds for every cell that follows: a child that was killed from outside
@@ -345,6 +343,11 @@ def _generated(
 ) -> tuple[Case, ...]:
     """The rows of a family, made once for all implementations of an op."""
     return tuple(cases.make(family, op, dtype, n, seed=seed, limit=limit, without=lacks))
+
+
+def _sendable(cell: Cell, rows: Sequence[Case]) -> list[Case]:
+    """The rows that a context can be given: those that a scaled one can undo."""
+    return [case for case in rows if cell.context != SCALED_INPUTS or scales(case)]
 
 
 def _question(cell: Cell, op: str) -> Question:

@@ -81,9 +81,11 @@ def _left_out(plan: Plan) -> list[str]:
     out = []
     if not plan.selection.everything:
         out.append("whatever the selection excludes")
-    lacking = [d for d in DERIVATIVES if d not in profile.derivatives]
-    if lacking:
-        out.append(f"derivatives {' and '.join(lacking)}")
+    for derivative in DERIVATIVES:
+        without = [t for t, has in profile.derivatives.items() if derivative not in has]
+        if without:
+            where = f" in {' and '.join(without)}" if len(without) < len(profile.derivatives) else ""
+            out.append(f"derivative {derivative}{where}")
     if profile.name != "exhaustive":
         out.append(f"compiled modes in other dtypes than {', '.join(profile.compiled)}")
         out.append(f"rows of more than {max(profile.lengths)} classes, except named ones")

@@ -25,9 +25,6 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
 }
 """What a cell can ask, and with which families."""
 
-CONTROL_CELLS = (("accuracy", "realistic"), ("special_values", "infinity_lattice"))
-"""Concern and family of the cells that controls run in."""
-
 CONTEXT_CELLS = (("accuracy", "realistic"), ("accuracy", "shift_ladder"))
 """Concern and family of the cells that run in contexts beside the usual one."""
 
@@ -79,8 +76,10 @@ class Profile:
     ----------
     families : mapping of str to tuple of str
         Of each concern.
-    derivatives : tuple of str
-        Of eager mode, in every dtype.
+    controls : tuple of (str, str)
+        Concern and family of the cells that controls run in.
+    derivatives : mapping of str to tuple of str
+        Of eager mode, by dtype.
     compiled : mapping of str to tuple of str
         Dtypes of compiled modes (``compiled``, ``xla``), each with its derivatives.
     graph_ops : tuple of str
@@ -99,7 +98,8 @@ class Profile:
 
     name: str
     families: Mapping[str, tuple[str, ...]]
-    derivatives: tuple[str, ...]
+    controls: tuple[tuple[str, str], ...]
+    derivatives: Mapping[str, tuple[str, ...]]
     compiled: Mapping[str, tuple[str, ...]]
     graph_ops: tuple[str, ...]
     context_ops: tuple[str, ...]
@@ -123,8 +123,10 @@ class Profile:
         return self.costly_lengths if derivative in _FIRST else self.costliest_lengths
 
 
-_HALVES = ("bfloat16", "float16")
-_FIRST = ("value", "vjp")
+_DTYPES = ("float64", "float32", "bfloat16", "float16")
+_CONTROLS = (("accuracy", "realistic"), ("special_values", "infinity_lattice"))
+_VALUE = ("value",)
+_FIRST = (*_VALUE, "vjp")
 _EVERY_OP = tuple(OPS)
 _EIGHT = (1, 2, 7, 16, 17, 33, 1000, 4099)
 
@@ -138,21 +140,28 @@ PROFILES: dict[str, Profile] = {
                 "special_values": ("infinity_lattice",),
                 "underflow": ("gap_ladder",),
             },
-            derivatives=_FIRST,
+            controls=_CONTROLS[1:],
+            derivatives={
+                "float32": _FIRST,
+                "bfloat16": _FIRST,
+                "float64": _VALUE,
+                "float16": _VALUE,
+            },
             compiled={"float32": _FIRST},
             graph_ops=("softmax",),
             context_ops=("softmax",),
             builtins_only=True,
             lengths=(2, 17, 1000),
-            costly_lengths=(2, 17, 1000),
-            costliest_lengths=(2, 17, 1000),
+            costly_lengths=(2, 17),
+            costliest_lengths=(2, 17),
             compiled_lengths=(2, 17, 1000),
-            rows={1: 96, 4: 16, 129: 2},
+            rows={1: 48, 4: 16, 129: 2},
         ),
         Profile(
             "standard",
             families=CONCERNS,
-            derivatives=DERIVATIVES,
+            controls=_CONTROLS,
+            derivatives=dict.fromkeys(_DTYPES, DERIVATIVES),
             compiled={"float32": DERIVATIVES, "bfloat16": _FIRST},
             graph_ops=_EVERY_OP,
             context_ops=_EVERY_OP,
@@ -166,8 +175,9 @@ PROFILES: dict[str, Profile] = {
         Profile(
             "exhaustive",
             families=CONCERNS,
-            derivatives=DERIVATIVES,
-            compiled=dict.fromkeys(("float64", "float32", *_HALVES), DERIVATIVES),
+            controls=_CONTROLS,
+            derivatives=dict.fromkeys(_DTYPES, DERIVATIVES),
+            compiled=dict.fromkeys(_DTYPES, DERIVATIVES),
             graph_ops=_EVERY_OP,
             context_ops=_EVERY_OP,
             builtins_only=False,
@@ -197,7 +207,7 @@ def applies(
     if entry.role == "antipattern" and profile.builtins_only:
         return False
     if mode == "eager":
-        if derivative not in profile.derivatives:
+        if derivative not in profile.derivatives.get(dtype, ()):
             return False
         return entry.variant == "builtin" or not profile.builtins_only or _stands_alone(entry)
     if entry.role != "subject":
@@ -244,7 +254,7 @@ def cells_of(entry: Implementation, profile: Profile) -> list[Cell]:
         (concern, family)
         for concern, families in profile.families.items()
         for family in families
-        if entry.role != "control" or (concern, family) in CONTROL_CELLS
+        if entry.role != "control" or (concern, family) in profile.controls
     ]
     found = [
         Cell(concern, entry.name, derivative, argument, dtype, mode, "cpu", context, family)

@@ -134,8 +134,18 @@ def _infinite(bounds: Bounds, batch: Batch, u: float, eta: Any) -> Bounds:
         size = np.where(np.isfinite(array), np.abs(array), 0)
         scale = scale * (size if name == "g" or name.startswith("v_") else 1 + size)
     exact = 2 * np.longdouble(u) * scale + eta
-    made = {f.name: np.where(finite, getattr(bounds, f.name), exact) for f in fields(Bounds)}
-    return Bounds(**made)
+    return _where(finite, bounds, exact, scale, eta)
+
+
+def _where(rows: Any, bounds: Bounds, exact: Any, scale: Any, eta: Any) -> Bounds:
+    """The bounds where a formula gave them, elsewhere those of exact answers of this size."""
+    return Bounds(
+        weak=np.where(rows, bounds.weak, exact),
+        pairwise=np.where(rows, bounds.pairwise, exact),
+        strong=np.where(rows, bounds.strong, exact),
+        magnitude=np.where(rows, bounds.magnitude, scale),
+        roundoff=np.where(rows, bounds.roundoff, exact - eta),
+    )
 
 
 def _irregular(bounds: Bounds, map_: Map, batch: Batch, u: float, eta: Any) -> Bounds:
@@ -153,10 +163,4 @@ def _irregular(bounds: Bounds, map_: Map, batch: Batch, u: float, eta: Any) -> B
             scale = scale * size
     exact = 2 * np.longdouble(u) * batch.n * scale + eta
     rows = batch.regular[:, None] | (map_.settle(batch).codes == FORMULA)
-    return Bounds(
-        weak=np.where(rows, bounds.weak, exact),
-        pairwise=np.where(rows, bounds.pairwise, exact),
-        strong=np.where(rows, bounds.strong, exact),
-        magnitude=np.where(rows, bounds.magnitude, scale),
-        roundoff=np.where(rows, bounds.roundoff, exact - eta),
-    )
+    return _where(rows, bounds, exact, scale, eta)

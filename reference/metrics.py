@@ -113,7 +113,7 @@ def errors(result: F64, refs: References) -> Errors:
         absolute = np.ldexp(ulp, quantum.astype(np.int32))
         ulp = np.where(one_sided, np.inf, np.minimum(ulp, np.finfo(np.float64).max))
 
-    rounded = refs.rounded()
+    rounded, sign = refs.rounded(), np.where(hi > 0, 1.0, -1.0)
     judged = ~(refs.undefined | result_nan | expected_nan)
     zero_known = (rounded == 0) & (refs.codes != ZERO)
     return Errors(
@@ -123,7 +123,7 @@ def errors(result: F64, refs: References) -> Errors:
         correct=(result == rounded) | (result_nan & expected_nan) | refs.undefined,
         nan=one_sided,
         infinite=judged & (np.isinf(result) != np.isinf(rounded)),
-        sign=judged & (result != 0) & (result * np.sign(hi) < 0),
+        sign=judged & (result != 0) & (hi != 0) & (np.copysign(1.0, result) != sign),
         zero_sign=judged & (result == 0) & zero_known & (np.signbit(result) != np.signbit(rounded)),
         lost=judged & (result == 0) & (rounded != 0),
     )

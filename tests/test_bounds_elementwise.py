@@ -102,8 +102,8 @@ CLOSED = [k for k in MAPS if k[1] in ("value", "vjp") and k != (BCE, "vjp", "pos
 # for all: |x| in the slope of softplus for x > 0, D in that of logaddexp, and Lam, or 6 |x|, for
 # every z and w. Above 1 where it counts on the errors of t in numerator and denominator of
 # t / (1 + t) to cancel in part, and in the slope of softplus, where exp(x - f) passes on the
-# error (L + 1) log 2 + P / 2 of f at x = 0. The logistic loss may be made of softplus as log1p(e^x),
-# of a term for each sign, and its gradient of exp(x - f): its closed form knows none of these.
+# error (L + 1) log 2 + P / 2 of f at x = 0. The logistic loss may be made of softplus as log1p(e^x)
+# or of a term for each sign, and its gradient of exp(x - f): its closed form knows none of these.
 WEAK = {
     ("sigmoid", "value"): (0.29, 1.0), ("sigmoid", "vjp"): (0.29, 1.0),
     ("softplus", "value"): (0.8, 1.001), ("softplus", "vjp"): (0.008, 1.4),
@@ -385,3 +385,11 @@ def test_unary_ops_have_no_sums() -> None:
         x = {"x": np.array([[-1.0, 2.0, 400.0]])}
         made = bounds.evaluate(op, "value", "-", x, FORMATS["float32"])
         np.testing.assert_array_equal(made.weak, made.pairwise)
+
+
+def test_the_size_of_an_answer_beside_an_infinity_is_that_of_its_factors() -> None:
+    inputs = {"x": np.array([[np.inf, 0.0]]), "target": np.ones((1, 2)),
+              "pos_weight": np.full((1, 2), 0.5), "g": np.full((1, 2), 3.0)}  # fmt: skip
+    made = bounds.evaluate(BCE, "vjp", "x", inputs, FORMATS["float32"])
+    assert made.magnitude[0, 0] == 3.0 * 2.0 * 1.5
+    assert made.weak[0, 0] == pytest.approx(2 * 2.0**-24 * float(made.magnitude[0, 0]))
