@@ -81,11 +81,18 @@ def _left_out(plan: Plan) -> list[str]:
     out = []
     if not plan.selection.everything:
         out.append("whatever the selection excludes")
-    for derivative in DERIVATIVES:
-        without = [t for t, has in profile.derivatives.items() if derivative not in has]
-        if without:
-            where = f" in {' and '.join(without)}" if len(without) < len(profile.derivatives) else ""
-            out.append(f"derivative {derivative}{where}")
+    without = {
+        derivative: [dtype for dtype, has in profile.derivatives.items() if derivative not in has]
+        for derivative in DERIVATIVES
+    }
+    lacking = [d for d, dtypes in without.items() if len(dtypes) == len(profile.derivatives)]
+    if lacking:
+        out.append(f"derivatives {' and '.join(lacking)}")
+    out += [
+        f"derivative {d} in {' and '.join(dtypes)}"
+        for d, dtypes in without.items()
+        if dtypes and d not in lacking
+    ]
     if profile.name != "exhaustive":
         out.append(f"compiled modes in other dtypes than {', '.join(profile.compiled)}")
         out.append(f"rows of more than {max(profile.lengths)} classes, except named ones")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
@@ -87,7 +87,8 @@ class Profile:
     context_ops : tuple of str
         Ops whose built-ins run in contexts beside the usual one, in float32, their value.
     builtins_only : bool
-        Of a framework that has built-ins, only these (compositions too otherwise).
+        Of a framework that has built-ins, only these. Otherwise compositions too, and antipatterns:
+        their value and vjp, in the dtypes of compiled modes.
     lengths, costly_lengths, costliest_lengths, compiled_lengths : tuple of int
         Row lengths in eager mode, in eager JAX (which compiles every primitive for every new
         shape), there in forward mode and second order (62 % of the maps, and the longest of
@@ -204,8 +205,9 @@ def applies(
     profile: Profile, entry: Implementation, derivative: str, dtype: str, mode: str
 ) -> bool:
     """Does this implementation run this derivative in this dtype and mode?"""
-    if entry.role == "antipattern" and profile.builtins_only:
-        return False
+    if entry.role == "antipattern":
+        shown = dtype in profile.compiled and derivative in _FIRST
+        return mode == "eager" and not profile.builtins_only and shown
     if mode == "eager":
         if derivative not in profile.derivatives.get(dtype, ()):
             return False
@@ -419,7 +421,8 @@ def make_plan(
 
     Controls and mutants belong to every selection that has a subject of their framework and op,
     whatever else it asks for: they prove that the instrument that judged it works. A selection of
-    single cells runs exactly those.
+    single cells runs exactly those. A family or derivative that a selection names runs whether or
+    not the profile has it.
 
     Raises
     ------
@@ -431,6 +434,7 @@ def make_plan(
         raise SelectionError(unknown("profile", profile, tuple(PROFILES)))
     selection = selection or Selection()
     check_names(selection, registry)
+    chosen = _widened(chosen, selection)
     if selection.cell:
         cells = [_single(key, registry) for key in selection.cell]
         return Plan(chosen, seed, selection, registry, tuple(dict.fromkeys(cells)))
@@ -451,6 +455,23 @@ def make_plan(
         or (entry.role in ("control", "mutant") and (entry.framework, entry.op) in covered)
     ]
     return Plan(chosen, seed, selection, registry, tuple(sorted(cells, key=_order(registry))))
+
+
+def _widened(profile: Profile, selection: Selection) -> Profile:
+    """The profile with the families and derivatives that were asked for by name."""
+    if selection.family:
+        families = {
+            concern: tuple(name for name in names if name in selection.family)
+            for concern, names in CONCERNS.items()
+        }
+        profile = replace(profile, families=families)
+    if selection.derivative:
+        profile = replace(
+            profile,
+            derivatives=dict.fromkeys(_DTYPES, selection.derivative),
+            compiled=dict.fromkeys(profile.compiled, selection.derivative),
+        )
+    return profile
 
 
 def _single(key: str, registry: Mapping[str, Implementation]) -> Cell:

@@ -13,6 +13,13 @@ from typing import Any
 import conformance as package
 
 PACKAGES = str(Path(package.__file__).parents[1])
+EVERY_FAMILY = tuple(
+    part
+    for family in ("realistic", "gap_ladder", "shift_ladder", "near_ties", "subnormals", "masks",
+                   "infinity_lattice")
+    for part in ("--family", family)
+)  # fmt: skip
+"""More cells than the quick profile has."""
 SMALL = ("--framework", "numpy", "--op", "softmax", "--dtype", "float32", "--derivative", "value")
 
 

@@ -254,7 +254,7 @@ def test_a_run_tells_its_coverage_in_its_document_and_its_record(tmp_path: Path)
     assert sum(i["planned"] for i in told["table"]) == told["planned"] == told["measured"]
     assert sum(i["run"] for i in told["table"]) == len(document["cells"])
     assert told["floor"] == {"unchecked": "a selection was run", "below": []}
-    assert "derivatives jvp and hvp" in told["left_out"]
+    assert "derivatives vjp and jvp and hvp" in told["left_out"]
     recorded = read_record(tmp_path / "run").run["coverage"]
     assert {k: v for k, v in told.items() if k != "measured"} == recorded
 

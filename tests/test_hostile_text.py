@@ -78,7 +78,8 @@ def test_the_terminal_is_safe(ran: Any) -> None:
 
 def test_the_file_system_is_safe(ran: Any, folder: Path) -> None:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    assert files == {"run", "run/run.json", "run/measurements.jsonl", "run/measurements.parquet"}
+    written = ("run.json", "measurements.jsonl", "measurements.parquet", "witnesses.jsonl")
+    assert files == {"run", *(f"run/{name}" for name in written)}
 
 
 def test_the_record_is_safe_and_says_what_happened(ran: Any, folder: Path) -> None:

@@ -182,8 +182,8 @@ def test_a_fresh_record_judged_again_comes_out_the_same(measured: Path) -> None:
     again = rejudge(found, PRESENT, deviations.load())
     assert again.changes == []
     assert again.rows == found.measurements
-    assert again.judged == len(found.measurements) > 30
-    assert {r["verdict"] for r in found.measurements} == {"pass", "fail"}
+    assert again.judged == len(found.measurements) > 10
+    assert {"pass", "fail"} <= {r["verdict"] for r in found.measurements}
 
 
 @pytest.mark.parametrize(

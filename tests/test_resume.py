@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import all_figures, conformance, python
+from commandline import EVERY_FAMILY, all_figures, conformance, python
 
 from conformance.cli import call
 from conformance.outcome import outcome
@@ -21,7 +21,7 @@ from conformance.resume import CannotResume, NothingToResume, PluginsNotNamed, r
 from conformance.settings import Settings
 
 SELECTION = ("--framework", "numpy", "--op", "logsumexp", "--dtype", "float16",
-             "--derivative", "value")  # fmt: skip
+             "--derivative", "value", "--derivative", "vjp", *EVERY_FAMILY)  # fmt: skip
 HOSTILE = "<script>\x1b[31m\x00\u202e\n../x" + "y" * 100_000
 LIMITED = (
     "import resource, sys; from conformance.cli import main;"
@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_can_be_resumed(
 ) -> None:
     _, clean = whole
     folder = tmp_path / "run"
-    full = python("-c", LIMITED, "27000", "run", *SELECTION, "--json", "--out", str(folder))
+    full = python("-c", LIMITED, "44000", "run", *SELECTION, "--json", "--out", str(folder))
     assert full.returncode == 2, full.stderr
     assert "measurements.jsonl (File too large): what was measured before is intact" in full.stderr
     assert len(full.stderr.strip().splitlines()) == 1
@@ -303,7 +303,7 @@ def test_a_finished_record_has_nothing_to_resume_but_what_is_retried(
     finished = read_record(whole[0])
     with pytest.raises(NothingToResume, match="--retry VERDICT"):
         rest(finished)
-    left = rest(finished, retry=("pass",))
+    left = rest(finished, retry=("pass", "deviation"))
     assert len(left.cells) == len(finished.measurements)
     assert left.again == {row["key"] for row in finished.measurements}
 

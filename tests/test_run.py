@@ -32,7 +32,7 @@ def small_run(folder: Path, workers: str) -> dict[str, dict[str, Any]]:
     told = json.loads(result.stdout)["witnesses"]
     found = read_witnesses(read_record(folder))
     assert told["file"] == "witnesses.jsonl"
-    assert told["count"] == len(found) == 2
+    assert told["count"] == len(found) >= 2
     return measured(result)
 
 
@@ -229,8 +229,9 @@ def test_explain_shows_the_case_and_every_answer() -> None:
     document = json.loads(result.stdout)
     value = document["maps"][0]
     assert value["exact"][1] == "1.0"
-    assert [a["implementation"] for a in value["answers"]] == ["conformance.numpy.softmax"]
-    assert value["answers"][0]["ulp"] == 0
+    answers = {a["implementation"]: a for a in value["answers"]}
+    assert {"conformance.numpy.softmax", "scipy.softmax"} <= answers.keys()
+    assert answers["conformance.numpy.softmax"]["ulp"] == 0
 
 
 def _digest() -> str:

@@ -33,6 +33,7 @@ from reference import cases
 
 HERE = Path(__file__).parent
 NUMPY = "conformance.numpy.softmax"
+ONE = (*SMALL, "--implementation", NUMPY)
 
 
 # --- which cases ----------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def test_quick_keeps_two_of_a_group() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
-    result = conformance("run", *SMALL, "--workers", "1", "--out", str(out))
+    result = conformance("run", *ONE, "--workers", "1", "--out", str(out))
     assert result.returncode == 0, result.stderr
     return out
 
@@ -194,7 +195,16 @@ def test_every_implementation_answers_whoever_was_worst(tmp_path: Path) -> None:
         "    e = np.exp(x - x.max(axis, keepdims=True))\n"
         "    return (e / e.sum(axis, keepdims=True) * x.dtype.type(1.001)).astype(x.dtype)\n"
     )
-    result = conformance("run", *SMALL, "--plugin", str(plugin), "--out", str(tmp_path / "run"))
+    result = conformance(
+        "run",
+        *ONE,
+        "--implementation",
+        "rough.softmax",
+        "--plugin",
+        str(plugin),
+        "--out",
+        str(tmp_path / "run"),
+    )
     assert result.returncode == 1, result.stderr
     told = read_witnesses(read_record(tmp_path / "run"))
     assert len(told) == 4  # two families, everybody's worst
@@ -294,7 +304,7 @@ def test_an_interrupt_among_the_witnesses_leaves_a_partial_record_that_is_resume
         "r.question = interrupted; main()"
     )
     out = str(tmp_path / "run")
-    result = python("-c", code, "run", *SMALL, "--workers", "1", "--out", out)
+    result = python("-c", code, "run", *ONE, "--workers", "1", "--out", out)
     assert result.returncode == 130, result.stderr
     assert f"--resume {out}" in result.stderr
     cut = read_record(out)
@@ -317,7 +327,7 @@ def test_shards_of_which_one_has_no_witnesses_merge_to_a_record_without(tmp_path
     parts = []
     for k in (1, 2):
         out = tmp_path / str(k)
-        result = conformance("run", *SMALL, "--shard", f"{k}/2", "--out", str(out))
+        result = conformance("run", *ONE, "--shard", f"{k}/2", "--out", str(out))
         assert result.returncode == 0, result.stderr
         parts.append(read_record(out))
     merge(parts, tmp_path / "both")
