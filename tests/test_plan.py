@@ -1,0 +1,67 @@
+"""What a profile plans, and what a selection adds to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.frameworks import get_framework
+from conformance.plan import DERIVATIVES, Plan, Selection, SelectionError, make_plan
+from conformance.registry import OPS, load_builtin
+from reference import ops
+
+
+def planned(profile: str = "quick", **selected: tuple[str, ...]) -> Plan:
+    return make_plan(load_builtin(), profile=profile, selection=Selection(**selected))
+
+
+def test_what_is_asked_for_by_name_runs_in_every_profile() -> None:
+    usual = planned(framework=("numpy",), op=("softmax",))
+    assert {c.family for c in usual.cells}.isdisjoint({"near_ties"})
+    assert {c.derivative for c in usual.cells} == {"value", "vjp"}
+    named = planned(framework=("numpy",), op=("softmax",), family=("near_ties",),
+                    derivative=("hvp",))  # fmt: skip
+    subjects = [c for c in named.cells if named.entry(c).role == "subject"]
+    assert {(c.family, c.derivative) for c in subjects} == {("near_ties", "hvp")}
+    assert {c.dtype for c in subjects} == set(get_framework("numpy").dtypes)
+
+
+def test_a_family_of_another_concern_is_not_forced_on_it() -> None:
+    with pytest.raises(SelectionError, match="matches no cell"):
+        planned(family=("near_ties",), concern=("underflow",))
+
+
+def test_standard_has_every_derivative_of_every_op_in_eager_mode() -> None:
+    plan = planned("standard")
+    for framework in ("numpy", "torch", "tensorflow", "jax"):
+        found = {
+            (plan.entry(c).op, c.derivative, c.argument)
+            for c in plan.cells
+            if plan.entry(c).framework == framework
+            and plan.entry(c).role == "subject"
+            and c.mode == "eager"
+        }
+        expected = {(op, *key) for op in OPS for key in ops.get(op).maps}
+        assert expected <= found, framework
+
+
+def test_controls_run_in_every_op_derivative_and_dtype_of_standard() -> None:
+    plan = planned("standard")
+    controls = {
+        (plan.entry(c).op, c.derivative, c.argument, c.dtype)
+        for c in plan.cells
+        if plan.entry(c).role == "control" and plan.entry(c).framework == "torch"
+    }
+    dtypes = get_framework("torch").dtypes
+    assert controls == {(op, *k, d) for op in OPS for k in ops.get(op).maps for d in dtypes}
+    assert {d for _, d, _, _ in controls} == set(DERIVATIVES)
+
+
+def test_switched_contexts_ask_built_ins_for_their_value() -> None:
+    plan = planned("standard")
+    inside = [c for c in plan.cells if c.context in get_framework("torch").switched]
+    assert {c.context for c in inside} >= {"threads=2", "onednn=off", "scaled_inputs"}
+    assert {(c.derivative, c.dtype, plan.entry(c).variant) for c in inside} == {
+        ("value", "float32", "builtin")
+    }
+    assert all(get_framework(plan.entry(c).framework).runs_in(c.context, c.dtype, c.mode)
+               for c in inside)  # fmt: skip
