@@ -18,11 +18,12 @@ import numpy as np
 from conformance import deviations, judge, ladders, witnesses
 from conformance import policy as policies
 from conformance.answers import Answers, Question
+from conformance.cells import Cell, must_catch
 from conformance.execution.executor import Caller, Executor
 from conformance.frameworks import get_framework
 from conformance.frameworks.base import SCALED_INPUTS
 from conformance.judge import Breach, Judgement
-from conformance.plan import Cell, Plan, must_catch
+from conformance.plan import Plan
 from conformance.policy import Policy
 from conformance.registry import BUILTIN_MODULES, Implementation
 from conformance.rows import call_rows

@@ -23,9 +23,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from conformance.cells import Cell, applies
 from conformance.frameworks import get_framework
-from conformance.plan import Cell, Plan, Selection, applies
+from conformance.plan import Plan
 from conformance.registry import DERIVATIVES, FRAMEWORKS, OPS, Implementation
+from conformance.selection import Selection
 from reference import ops
 
 GROUP = ("framework", "op", "derivative", "dtype", "mode", "role")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from conformance import coverage, policy, shards, witnesses
+from conformance.cells import SelectionError
 from conformance.compatible import NotComparable, differences
 from conformance.outcome import Outcome, outcome
-from conformance.plan import SelectionError
 from conformance.record import SCHEMA, Record, RecordError, RecordWriter, read_witnesses
 from conformance.shards import Shard
 from conformance.text import printable

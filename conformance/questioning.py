@@ -21,8 +21,9 @@ from typing import Any
 from conformance import witnesses
 from conformance.answers import Answers, Question
 from conformance.bench import Bench
+from conformance.cells import Cell
 from conformance.frameworks import get_framework
-from conformance.plan import Cell, Plan
+from conformance.plan import Plan
 from conformance.registry import FRAMEWORKS, Implementation
 from conformance.settings import Settings
 from conformance.text import printable

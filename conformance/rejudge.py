@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from conformance.cells import Cell
 from conformance.deviations import Registry
 from conformance.judge import Breach, Judgement
-from conformance.plan import Cell
 from conformance.policy import Policy
 from conformance.record import Record
 from conformance.ruling import ruled

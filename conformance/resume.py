@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from conformance.cells import Cell, SelectionError
 from conformance.compatible import differences
 from conformance.header import header
-from conformance.plan import Cell, Plan, SelectionError
+from conformance.plan import Plan
 from conformance.record import SCHEMA, Record, RecordError
 from conformance.settings import Settings
 from conformance.text import printable

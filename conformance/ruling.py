@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from conformance.cells import Cell
 from conformance.deviations import Judged, Registry
 from conformance.judge import Judgement
-from conformance.plan import Cell
 from conformance.policy import Policy
 from reference.formats import Format
 

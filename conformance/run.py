@@ -19,10 +19,11 @@ import pytest
 
 import conformance.suite
 from conformance import policy
+from conformance.cells import Cell
 from conformance.columns import decoded
 from conformance.header import header
 from conformance.outcome import FAILING, Outcome, outcome
-from conformance.plan import Cell, Plan
+from conformance.plan import Plan
 from conformance.questioning import Stage, question
 from conformance.record import CannotWrite, RecordWriter
 from conformance.resume import rest

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from conformance import shards
-from conformance.plan import Cell, Plan, Selection, make_plan
+from conformance.cells import Cell
+from conformance.plan import Plan, make_plan
 from conformance.probe import declared
 from conformance.registry import (
     Implementation,
@@ -21,6 +22,7 @@ from conformance.registry import (
     entry_point_plugins,
     load_builtin,
 )
+from conformance.selection import Selection
 
 VARIABLE = "CONFORMANCE_RUN"
 

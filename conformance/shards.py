@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from conformance.plan import Cell, SelectionError
+from conformance.cells import Cell, SelectionError
 from conformance.registry import Implementation
 
 _MOST = 10_000

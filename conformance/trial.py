@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conformance.cells import Cell
 from conformance.execution.protocol import Crashed, Raised, Request, Result, TimedOut
 from conformance.frameworks import get_framework
 from conformance.frameworks.base import SCALE, SCALED_INPUTS, array_names
 from conformance.judge import Answered, Breach
-from conformance.plan import Cell
 from conformance.registry import OPS, Implementation
 from conformance.rows import RowAnswers
 from conformance.text import printable

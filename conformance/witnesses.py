@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from conformance.cells import Cell
 from conformance.frameworks import get_framework
 from conformance.judge import approximate_text, worst_elements
-from conformance.plan import Cell
 from conformance.registry import Implementation
 from conformance.trial import Trial
 from reference import ops

@@ -8,10 +8,12 @@ import pytest
 from commandline import figures
 
 from conformance.bench import Bench
+from conformance.cells import Cell
 from conformance.execution.executor import Executor
 from conformance.execution.protocol import Answer, Crashed, Request, TimedOut
-from conformance.plan import Cell, Plan, Selection, make_plan
+from conformance.plan import Plan, make_plan
 from conformance.registry import load_builtin
+from conformance.selection import Selection
 
 KEYS = tuple(
     f"{concern}/conformance.numpy.softmax/value/-/float16/eager/cpu/default/{family}"

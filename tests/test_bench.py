@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conformance.bench import DEATHS, Bench
+from conformance.cells import Cell
 from conformance.execution.protocol import (
     Answer,
     Breach,
@@ -19,8 +20,9 @@ from conformance.execution.protocol import (
     Result,
     TimedOut,
 )
-from conformance.plan import Cell, Plan, Selection, make_plan
+from conformance.plan import Plan, make_plan
 from conformance.registry import load_builtin
+from conformance.selection import Selection
 from conformance.trial import batches, height
 
 CELL = "accuracy/conformance.numpy.softmax/value/-/float32/eager/cpu/default/shift_ladder"

@@ -12,9 +12,10 @@ from dataclasses import replace
 import pytest
 
 from conformance import deviations
+from conformance.cells import Cell
 from conformance.deviations import Deviation, DeviationError, Registry, parse, stale
 from conformance.judge import Breach
-from conformance.plan import Cell, Plan, make_plan
+from conformance.plan import Plan, make_plan
 from conformance.registry import Implementation, load_builtin
 from reference import cases
 

@@ -182,16 +182,17 @@ SUBJECTS = [
     if mode != "compiled" or entry.framework == "jax" or entry.op == "softmax_cross_entropy"
 ]
 TOLERANCE = {"float64": 1e-14, "float32": 1e-5, "bfloat16": 0.06, "float16": 0.008}
-WRONG: dict[tuple[str, str, str], str] = {
-    (name, "hvp", argument): "tensorflow-cross-entropy-second-derivative"
-    for name in (
-        "tensorflow.nn.softmax_cross_entropy_with_logits",
-        "keras.ops.categorical_crossentropy",
-        "keras.losses.CategoricalCrossentropy",
-    )
-    for argument in ("x.target", "target.x")
-}
-"""Documented deviations that show on harmless numbers: (name, derivative, argument) to their id."""
+NO_SECOND_DERIVATIVE = (
+    "tensorflow.nn.softmax_cross_entropy_with_logits",
+    "keras.ops.categorical_crossentropy",
+    "keras.losses.CategoricalCrossentropy",
+)
+
+
+def is_lost(name: str, mode: str, derivative: str, argument: str) -> bool:
+    """Where the deviation tensorflow-cross-entropy-second-derivative gives zeros."""
+    lost = "target.x" if mode == "session" else "x.target"
+    return name in NO_SECOND_DERIVATIVE and (derivative, argument) == ("hvp", lost)
 
 
 @pytest.mark.parametrize(("name", "mode"), SUBJECTS)
@@ -226,12 +227,13 @@ def test_subjects_compute_their_op_and_its_derivatives(
             assert (answer.leaks, answer.breaches) == ((), ())
             exact = oracle.evaluate(entry.op, derivative, argument, needed, FLOAT64).rounded()
             assert answer.out.dtype == numpy_dtype(dtype)
-            if (name, derivative, argument) in WRONG:
-                asked += 1
+            if is_lost(name, mode, derivative, argument):
+                assert exact.all()
+                assert not answer.out.any()
                 continue
             expected = exact[:, 0] if signature.is_per_row(derivative) else exact
             np.testing.assert_allclose(
-                answer.out.astype(np.float64), expected, rtol=0, atol=4 * TOLERANCE[dtype],
+                answer.out.astype(np.float64), expected, rtol=0, atol=TOLERANCE[dtype],
                 err_msg=f"{derivative} {argument} {dtype}",
             )  # fmt: skip
             asked += 1

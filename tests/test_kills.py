@@ -39,7 +39,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     result = conformance("run", *SELECTION, "--json", "--out", str(folder))
     assert result.returncode == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
-    assert len(found["cells"]) == found["coverage"]["planned"] >= 20
+    assert len(found["cells"]) == found["coverage"]["planned"] > 20
     return found
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from conformance.cells import SelectionError
 from conformance.frameworks import get_framework
-from conformance.plan import DERIVATIVES, Plan, Selection, SelectionError, make_plan
-from conformance.registry import OPS, load_builtin
+from conformance.plan import Plan, make_plan
+from conformance.registry import DERIVATIVES, OPS, load_builtin
+from conformance.selection import Selection
 from reference import ops
 
 
@@ -23,6 +25,17 @@ def test_what_is_asked_for_by_name_runs_in_every_profile() -> None:
     subjects = [c for c in named.cells if named.entry(c).role == "subject"]
     assert {(c.family, c.derivative) for c in subjects} == {("near_ties", "hvp")}
     assert {c.dtype for c in subjects} == set(get_framework("numpy").dtypes)
+
+
+@pytest.mark.parametrize("asked", [{"family": ("near_ties",)}, {"derivative": ("value",)}])
+def test_whatever_is_asked_for_controls_and_mutants_stay(asked: dict[str, tuple[str, ...]]) -> None:
+    whole = planned(framework=("numpy",), op=("softmax",))
+    part = planned(framework=("numpy",), op=("softmax",), **asked)
+
+    def proofs(plan: Plan) -> set[str]:
+        return {c.key for c in plan.cells if plan.entry(c).role in ("control", "mutant")}
+
+    assert proofs(part) >= proofs(whole) != set()
 
 
 def test_a_family_of_another_concern_is_not_forced_on_it() -> None:

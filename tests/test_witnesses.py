@@ -18,7 +18,6 @@ from commandline import SMALL, conformance, python
 
 from conformance import columns, questioning, record, witnesses
 from conformance.merge import merge
-from conformance.plan import Selection
 from conformance.record import (
     WITNESSES_FILE,
     Record,
@@ -27,6 +26,7 @@ from conformance.record import (
     read_record,
     read_witnesses,
 )
+from conformance.selection import Selection
 from conformance.settings import Settings
 from conformance.witnesses import Kept, chosen, merged
 from reference import cases

@@ -99,11 +99,11 @@ def call(arguments: Sequence[str] | None = None) -> int:
 
 def _known(error: Exception) -> int | None:
     """The exit code of an error that is somebody's mistake and not ours; None otherwise."""
+    from conformance.cells import SelectionError
     from conformance.claims.expected import ExpectationError
     from conformance.claims.measure import ChildFailed
     from conformance.claims.trajectory import Uncertified
     from conformance.deviations import DeviationError
-    from conformance.plan import SelectionError
     from conformance.policy import PolicyError
     from conformance.record import RecordError
     from conformance.registry import RegistryError

@@ -34,8 +34,8 @@ def command(
     from conformance.claims import expected
     from conformance.claims.collect import collect
     from conformance.claims.terminal import lines
-    from conformance.plan import unknown
     from conformance.registry import FRAMEWORKS
+    from conformance.selection import unknown
     from conformance.text import printable
 
     for name in frameworks:

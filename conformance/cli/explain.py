@@ -39,9 +39,10 @@ def command(
     ids come from reports and records.
     """
     from conformance.bench import Bench
+    from conformance.cells import SelectionError
     from conformance.frameworks import get_framework
-    from conformance.plan import SelectionError, unknown
     from conformance.registry import DERIVATIVES, FRAMEWORKS
+    from conformance.selection import unknown
     from conformance.settings import Settings
     from reference import cases, ops, oracle
 

@@ -54,7 +54,7 @@ def ask(
     click.UsageError
         One line that says what is wrong.
     """
-    from conformance.plan import unknown
+    from conformance.selection import unknown
 
     if op not in ops.OPS:
         raise click.UsageError(unknown("op", op, tuple(ops.OPS)))

@@ -23,8 +23,9 @@ from conformance.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from conformance.cells import Cell
     from conformance.outcome import Outcome
-    from conformance.plan import Cell, Plan
+    from conformance.plan import Plan
     from conformance.settings import Settings
 
 # Seconds per cell, rough, for the estimate of --dry-run: (start of the framework, per cell).
@@ -164,7 +165,7 @@ def _planned(
     shard: str,
 ) -> tuple[Settings, Plan]:
     from conformance.execution.executor import default_memory_limit
-    from conformance.plan import Selection
+    from conformance.selection import Selection
     from conformance.settings import Settings
 
     settings = Settings(
@@ -198,7 +199,7 @@ def _refuse_what_the_record_says(context: click.Context) -> None:
 
 def _verdicts(retry: str) -> tuple[str, ...]:
     from conformance.columns import VERDICTS
-    from conformance.plan import unknown
+    from conformance.selection import unknown
 
     names = tuple(name.strip() for name in retry.split(",") if name.strip())
     for name in names:

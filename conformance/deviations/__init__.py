@@ -21,8 +21,8 @@ from typing import Any, Protocol
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from conformance.cells import Cell
 from conformance.judge import Breach
-from conformance.plan import Cell
 from conformance.registry import FRAMEWORKS
 
 REASONS = ("upstream-bug", "wont-fix", "ambiguous-contract", "platform")

@@ -17,8 +17,9 @@ from typing import cast
 import pytest
 
 from conformance.bench import Bench
+from conformance.cells import Cell
 from conformance.execution.guard import die_with
-from conformance.plan import Cell, Plan
+from conformance.plan import Plan
 from conformance.settings import Settings
 
 _HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.bench import Bench
-from conformance.plan import Cell
+from conformance.cells import Cell
 from conformance.suite.verdicts import check
 
 CONCERN = "special_values"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from conformance.bench import Bench
+from conformance.cells import Cell
 from conformance.columns import plain
 from conformance.outcome import caught
-from conformance.plan import Cell
 from conformance.settings import VARIABLE
 from conformance.text import printable
 

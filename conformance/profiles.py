@@ -1,0 +1,152 @@
+"""The profiles: how much of the full matrix runs, by content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from conformance.registry import DERIVATIVES, OPS
+
+CONCERNS: Mapping[str, tuple[str, ...]] = {
+    "accuracy": ("realistic", "gap_ladder", "shift_ladder", "near_ties", "subnormals"),
+    "special_values": ("masks", "infinity_lattice"),
+    "underflow": ("gap_ladder",),
+}
+"""What a cell can ask, and with which families."""
+
+CONTEXT_CELLS = (("accuracy", "realistic"), ("accuracy", "shift_ladder"))
+"""Concern and family of the cells that run in contexts beside the usual one."""
+
+LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 1000, 4099, 50000, 65504, 65536,
+           128256)  # fmt: skip
+"""Row lengths: vector remainders, thresholds, half-precision sums, vocabularies."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of the full matrix runs, by content.
+
+    Attributes
+    ----------
+    families : mapping of str to tuple of str
+        Of each concern.
+    controls : tuple of (str, str)
+        Concern and family of the cells that controls run in.
+    derivatives : mapping of str to tuple of str
+        Of eager mode, by dtype.
+    compiled : mapping of str to tuple of str
+        Dtypes of compiled modes (``compiled``, ``xla``), each with its derivatives.
+    graph_ops : tuple of str
+        Ops whose built-ins run as uncompiled graphs, in float32, value and vjp.
+    context_ops : tuple of str
+        Ops whose built-ins run in contexts beside the usual one, in float32, their value.
+    builtins_only : bool
+        Of a framework that has built-ins, only these. Otherwise compositions too, and antipatterns:
+        their value and vjp, in the dtypes of compiled modes.
+    lengths, costly_lengths, costliest_lengths, compiled_lengths : tuple of int
+        Row lengths in eager mode, in eager JAX (which compiles every primitive for every new
+        shape), there in forward mode and second order (62 % of the maps, and the longest of
+        them), and in compiled modes.
+    rows : mapping of int to int
+        From which row length on at most how many rows of a family run.
+    """
+
+    name: str
+    families: Mapping[str, tuple[str, ...]]
+    controls: tuple[tuple[str, str], ...]
+    derivatives: Mapping[str, tuple[str, ...]]
+    compiled: Mapping[str, tuple[str, ...]]
+    graph_ops: tuple[str, ...]
+    context_ops: tuple[str, ...]
+    builtins_only: bool
+    lengths: tuple[int, ...]
+    costly_lengths: tuple[int, ...]
+    costliest_lengths: tuple[int, ...]
+    compiled_lengths: tuple[int, ...]
+    rows: Mapping[int, int]
+
+    def limit(self, n: int) -> int:
+        """At most how many rows of length n a family contributes."""
+        return next(count for least, count in sorted(self.rows.items(), reverse=True) if n >= least)
+
+    def lengths_for(self, framework: str, mode: str, derivative: str) -> tuple[int, ...]:
+        """The row lengths of a framework, mode and derivative."""
+        if mode != "eager":
+            return self.compiled_lengths
+        if framework != "jax":
+            return self.lengths
+        return self.costly_lengths if derivative in FIRST else self.costliest_lengths
+
+
+_DTYPES = ("float64", "float32", "bfloat16", "float16")
+_CONTROLS = (("accuracy", "realistic"), ("special_values", "infinity_lattice"))
+_VALUE = ("value",)
+FIRST = (*_VALUE, "vjp")
+_EVERY_OP = tuple(OPS)
+_EIGHT = (1, 2, 7, 16, 17, 33, 1000, 4099)
+
+PROFILES: dict[str, Profile] = {
+    p.name: p
+    for p in (
+        Profile(
+            "quick",
+            families={
+                "accuracy": ("realistic",),
+                "special_values": ("infinity_lattice",),
+                "underflow": ("gap_ladder",),
+            },
+            controls=_CONTROLS[1:],
+            derivatives={
+                "float32": FIRST,
+                "bfloat16": FIRST,
+                "float64": _VALUE,
+                "float16": _VALUE,
+            },
+            compiled={"float32": FIRST},
+            graph_ops=("softmax",),
+            context_ops=("softmax",),
+            builtins_only=True,
+            lengths=(2, 17, 1000),
+            costly_lengths=(2, 17),
+            costliest_lengths=(2, 17),
+            compiled_lengths=(2, 17, 1000),
+            rows={1: 48, 4: 16, 129: 2},
+        ),
+        Profile(
+            "standard",
+            families=CONCERNS,
+            controls=_CONTROLS,
+            derivatives=dict.fromkeys(_DTYPES, DERIVATIVES),
+            compiled={"float32": DERIVATIVES, "bfloat16": FIRST},
+            graph_ops=_EVERY_OP,
+            context_ops=_EVERY_OP,
+            builtins_only=False,
+            lengths=tuple(n for n in LENGTHS if n < 5000),
+            costly_lengths=_EIGHT,
+            costliest_lengths=(2, 17, 1000),
+            compiled_lengths=(2, 7, 17, 128, 1000),
+            rows={1: 96, 4: 16, 129: 4, 1001: 1},
+        ),
+        Profile(
+            "exhaustive",
+            families=CONCERNS,
+            controls=_CONTROLS,
+            derivatives=dict.fromkeys(_DTYPES, DERIVATIVES),
+            compiled=dict.fromkeys(_DTYPES, DERIVATIVES),
+            graph_ops=_EVERY_OP,
+            context_ops=_EVERY_OP,
+            builtins_only=False,
+            lengths=LENGTHS,
+            costly_lengths=LENGTHS,
+            costliest_lengths=LENGTHS,
+            compiled_lengths=LENGTHS,
+            rows={1: 96, 129: 16, 1001: 2},
+        ),
+    )
+}
+
+GRAPH_MODES = ("graph", "session")
+"""Modes that run a graph without compiling kernels for it."""
+
+SESSION_OPS = ("softmax",)
+"""Ops that run in TensorFlow 1 style below profile exhaustive; the kernels are those of `graph`."""
