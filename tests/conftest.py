@@ -1,6 +1,6 @@
-"""Executors of faulty implementations, and the end of the long comparison with Arb.
+"""Executors of faulty implementations, both vectorised arithmetics, and the comparison with Arb.
 
-That comparison (REFERENCE_LONG=1) ends with its table, and fails if it was short.
+That comparison, where it is long (REFERENCE_LONG=1), ends with its table and fails if too short.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import mpmath
+import numpy as np
 import pytest
 from faulty import FAULTS
 
 from conformance.execution.executor import Executor
+from reference.arithmetic.binary64 import Binary64
+from reference.arithmetic.doubledouble import DoubleDouble
 
 
 def _lines(config: pytest.Config) -> dict[str, Any]:
@@ -53,3 +57,16 @@ def impatient() -> Iterator[Executor]:
     with Executor("numpy", plugins=[FAULTS], deadline=0.5) as executor:
         executor.start()
         yield executor
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """No floating-point warning may come from inside, and 300 bits judge."""
+    with np.errstate(all="raise"), mpmath.workprec(300):
+        yield
+
+
+@pytest.fixture(params=[Binary64(), DoubleDouble()], ids=["binary64", "doubledouble"])
+def a(request: pytest.FixtureRequest) -> Any:
+    """Each of the two vectorised arithmetics."""
+    return request.param

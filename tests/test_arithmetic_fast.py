@@ -6,7 +6,6 @@ Truth is mpmath at hundreds of bits. REFERENCE_LONG=1 takes fifty times as many 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import mpmath
@@ -28,20 +27,8 @@ from balls import (
 
 from reference.arithmetic import _eft, _tables
 from reference.arithmetic._ball import NONNEGATIVE
-from reference.arithmetic.binary64 import Binary64
-from reference.arithmetic.doubledouble import DoubleDouble
 
-
-@pytest.fixture(autouse=True)
-def _strict() -> Iterator[None]:
-    """No floating-point warning may come from inside, and 300 bits judge."""
-    with np.errstate(all="raise"), mpmath.workprec(300):
-        yield
-
-
-@pytest.fixture(params=[Binary64(), DoubleDouble()], ids=["binary64", "doubledouble"])
-def a(request: pytest.FixtureRequest) -> Any:
-    return request.param
+pytestmark = pytest.mark.usefixtures("strict")
 
 
 # ---------------------------------------------------------------- transformations and tables

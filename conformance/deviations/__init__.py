@@ -40,13 +40,20 @@ class Judged(Protocol):
     """What the registry must know of an implementation; a record's row says as much."""
 
     @property
-    def op(self) -> str: ...  # noqa: D102 -- an implementation's attributes
+    def op(self) -> str:
+        """Its op."""
+
     @property
-    def framework(self) -> str: ...  # noqa: D102
+    def framework(self) -> str:
+        """Its framework."""
+
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """Its name."""
+
     @property
-    def role(self) -> str: ...  # noqa: D102
+    def role(self) -> str:
+        """Its role."""
 
 
 @dataclass(frozen=True)
