@@ -28,7 +28,6 @@ from conformance.settings import Settings
 from conformance.witnesses import Kept, chosen, merged
 from reference import cases
 
-HERE = Path(__file__).parent
 NUMPY = "conformance.numpy.softmax"
 ONE = (*SMALL, "--implementation", NUMPY)
 
