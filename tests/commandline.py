@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import conformance as package
+from conformance.record import Record
 
 PACKAGES = str(Path(package.__file__).parents[1])
 EVERY_FAMILY = tuple(
@@ -56,3 +58,13 @@ def figures(row: dict[str, Any]) -> dict[str, Any]:
 def all_figures(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Measurements without their times, by key."""
     return {row["key"]: figures(row) for row in rows}
+
+
+def changed(found: Record, *path: str, to: Any) -> Record:
+    """A record with one entry of its run.json changed."""
+    run = json.loads(json.dumps(found.run))
+    of = run
+    for name in path[:-1]:
+        of = of[name]
+    of[path[-1]] = to
+    return replace(found, run=run)

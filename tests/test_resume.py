@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import EVERY_FAMILY, all_figures, conformance, python
+from commandline import EVERY_FAMILY, all_figures, changed, conformance, python
 
 from conformance.cli import call
 from conformance.outcome import outcome
@@ -191,16 +191,6 @@ def test_cells_of_a_verdict_are_measured_again(tmp_path: Path) -> None:
 
 
 # --- what must be the same ------------------------------------------------------------------------
-
-
-def changed(found: Record, *path: str, to: Any) -> Record:
-    """A record with one entry of its run.json changed."""
-    run = json.loads(json.dumps(found.run))
-    of = run
-    for name in path[:-1]:
-        of = of[name]
-    of[path[-1]] = to
-    return replace(found, run=run)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import EVERY_FAMILY, all_figures, conformance
+from commandline import EVERY_FAMILY, all_figures, changed, conformance
 
 from conformance import shards
 from conformance.cells import SelectionError
@@ -165,15 +165,6 @@ def test_a_shard_is_resumed_as_a_shard(parts: list[Path], tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def records(parts: list[Path]) -> list[Record]:
     return [read_record(path) for path in parts]
-
-
-def changed(found: Record, *path: str, to: Any) -> Record:
-    run = json.loads(json.dumps(found.run))
-    of = run
-    for name in path[:-1]:
-        of = of[name]
-    of[path[-1]] = to
-    return replace(found, run=run)
 
 
 @pytest.mark.parametrize(

@@ -251,15 +251,7 @@ class Executor:
     def _deadline(self, request: Request) -> float:
         if request.mode not in self._class.compiling_modes:
             return self.deadline
-        signature = (
-            request.implementation,
-            request.derivative,
-            request.argument,
-            request.dtype,
-            request.mode,
-            request.axis,
-            *(array.shape for array in request.arrays.values()),
-        )
+        signature = request.signature
         if signature in self._seen:
             return self.deadline
         self._seen.add(signature)

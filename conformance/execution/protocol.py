@@ -137,6 +137,17 @@ class Request:
     axis: int = -1
 
     @property
+    def function(self) -> tuple[Any, ...]:
+        """What is called, whatever it is called on."""
+        return (self.implementation, self.derivative, self.argument, self.dtype, self.mode,
+                self.axis)  # fmt: skip
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What a compiler compiles for: the function and the shapes."""
+        return (*self.function, *(array.shape for array in self.arrays.values()))
+
+    @property
     def rows(self) -> int:
         """The height of the batch."""
         return int(next(iter(self.arrays.values())).shape[0])

@@ -35,7 +35,7 @@ from conformance.frameworks.base import Framework, GarbageError, UnsupportedErro
 from conformance.registry import Implementation
 from conformance.text import exact, type_name
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "raised"]
 
 _SIGNATURES_KEPT = 4096
 _REPLACED_KEPT = 20
@@ -106,7 +106,7 @@ class Runner:
                 name: self.framework.to_framework(array) for name, array in request.arrays.items()
             }
         except Exception as error:
-            return _raised(error, "harness")
+            return raised(error, "harness")
 
         answer: Result | Raised
         try:
@@ -118,7 +118,7 @@ class Runner:
         # Also SystemExit, KeyboardInterrupt and whatever else derives from BaseException: in a
         # child no real Ctrl-C arrives, and in-process the caller tells them apart.
         except BaseException as error:
-            answer = _raised(error, "exception")
+            answer = raised(error, "exception")
             if self.framework.means_unsupported(answer.type, answer.text):
                 answer = Raised(answer.type, answer.text, "unsupported", answer.traceback)
         return self._with_leaks(answer)
@@ -150,14 +150,7 @@ class Runner:
     def _call(
         self, request: Request, implementation: Implementation, inputs: Mapping[str, Any]
     ) -> Result:
-        key = (
-            request.implementation,
-            request.derivative,
-            request.argument,
-            request.dtype,
-            request.mode,
-            request.axis,
-        )
+        key = request.function
         function = self._prepared.get(key)
         if function is None:
             function = self.framework.prepare(
@@ -173,7 +166,7 @@ class Runner:
         out = np.array(out, order="C")  # the memory may be the framework's to reuse
         breaches = self._mutations(request, inputs)
         compile_seconds = 0.0
-        signature = (*key, *(array.shape for array in request.arrays.values()))
+        signature = request.signature
         if request.mode in self.framework.compiling_modes and signature not in self._seen:
             if len(self._seen) >= _SIGNATURES_KEPT:
                 self._seen.clear()
@@ -247,7 +240,8 @@ def _told(error: BaseException) -> str:
     return f"{type_name(error)}: {exact(error)}"
 
 
-def _raised(error: BaseException, kind: str) -> Raised:
+def raised(error: BaseException, kind: str) -> Raised:
+    """An exception as an answer, its traceback cut to its end."""
     try:
         # The innermost frames say where; a runaway recursion would fill megabytes.
         lines = traceback.format_exception(error, limit=-12)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import traceback
 from os import getpid
 from typing import Any
 
@@ -12,8 +11,8 @@ import numpy as np
 
 from conformance.declarations import Implementation, RegistryError, declaration
 from conformance.execution.namespaces import PROCESS, Namespaces
-from conformance.execution.protocol import Hello, Raised, Request, Result, clean_text
-from conformance.execution.runner import Runner
+from conformance.execution.protocol import Hello, Raised, Request, Result
+from conformance.execution.runner import Runner, raised
 from conformance.execution.state import State
 from conformance.execution.wire import (
     SharedMemory,
@@ -25,7 +24,6 @@ from conformance.execution.wire import (
 )
 from conformance.frameworks import Framework, get_framework
 from conformance.registry import PluginError, load_builtin, load_plugin, registered
-from conformance.text import exact, type_name
 
 __all__ = ["NO_FRAMEWORK", "Service"]
 
@@ -165,14 +163,4 @@ def load_undisturbed(plugin: str, framework: Framework) -> dict[str, Implementat
 
 def startup_failure(error: BaseException) -> Raised:
     """Why a framework or a plug-in could not be loaded."""
-    kind = "harness" if isinstance(error, RegistryError) else "startup"
-    try:
-        where = "".join(traceback.format_exception(error, limit=-12))
-    except BaseException:
-        where = ""
-    return Raised(
-        type=clean_text(type_name(error), 200),
-        text=clean_text(exact(error)),
-        kind=kind,
-        traceback=clean_text(where, keep="tail"),
-    )
+    return raised(error, "harness" if isinstance(error, RegistryError) else "startup")
