@@ -1,7 +1,7 @@
 """References and bounds of batches, kept in memory while there is room.
 
 No disk cache: at the oracle's speed an answer that was right once and is believed for ever is the
-larger risk.
+larger risk. Only the processes of one run share what took long (:mod:`conformance.shelf`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar, cast
 
+from numpy.typing import NDArray
+
+from conformance import shelf
 from reference import bounds, cases, oracle
 from reference.bounds import Bounds
 from reference.cases import Case
@@ -20,8 +23,11 @@ from reference.formats import Format
 from reference.oracle import References
 
 A = TypeVar("A", References, Bounds)
+Arrays = list[NDArray[Any]]
 
 _CACHED_ELEMENTS = 8_000_000
+_WORTH_SHARING = 0.005
+"""Seconds from which on an answer is left for the other processes of a run; reading takes less."""
 
 
 @dataclass(frozen=True)
@@ -45,45 +51,57 @@ class Answers:
         self._lock = threading.Lock()
         self._room = elements
         self._kept: OrderedDict[tuple[Any, ...], References | Bounds] = OrderedDict()
+        self._shelf = shelf.of_run()
         self.seconds = 0.0
 
     def references(self, question: Question, rows: Sequence[Case]) -> References:
         """The exact answers for these cases, in their order."""
         return self._get(
-            (question, *(c.case_id for c in rows)),
+            ("references", question, *(c.case_id for c in rows)),
             lambda: oracle.evaluate(
                 question.op, question.derivative, question.argument, cases.stack(list(rows)),
                 question.format,
             ),
+            lambda arrays: References(*arrays, question.format),
         )  # fmt: skip
 
     def bounds(self, question: Question, rows: Sequence[Case], *, flushes: bool) -> Bounds:
         """The error bounds for these cases."""
         return self._get(
-            (question, flushes, *(c.case_id for c in rows)),
+            ("bounds", question, flushes, *(c.case_id for c in rows)),
             lambda: bounds.evaluate(
                 question.op, question.derivative, question.argument, cases.stack(list(rows)),
                 question.format, flushes=flushes,
             ),
+            lambda arrays: Bounds(*arrays),
         )  # fmt: skip
 
-    def _get(self, key: tuple[Any, ...], make: Callable[[], A]) -> A:
+    def _get(self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A]) -> A:
         with self._lock:
-            return self._made(key, make)
+            return self._made(key, make, of)
 
-    def _made(self, key: tuple[Any, ...], make: Callable[[], A]) -> A:
+    def _made(self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A]) -> A:
         if key in self._kept:
             self._kept.move_to_end(key)
             return cast(A, self._kept[key])
         start = time.perf_counter()
-        found = make()
-        self.seconds += time.perf_counter() - start
+        left = self._shelf.get(key) if self._shelf else None
+        found = make() if left is None else of(left)
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        if self._shelf and left is None and seconds >= _WORTH_SHARING:
+            self._shelf.put(key, _arrays(found))
         self._kept[key] = found
         self._room -= _size(found)
         while self._room < 0 and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._room += _size(dropped)
         return found
+
+
+def _arrays(answer: References | Bounds) -> Arrays:
+    """The arrays of an answer in the order of its fields; a format, the last one, is none."""
+    return [getattr(answer, f.name) for f in fields(answer) if f.name != "format"]
 
 
 def _size(answer: References | Bounds) -> int:

@@ -21,11 +21,11 @@ from conformance.answers import Answers, Question
 from conformance.cells import Cell, must_catch
 from conformance.execution.executor import Caller, Executor
 from conformance.frameworks import get_framework
-from conformance.frameworks.base import SCALED_INPUTS
+from conformance.frameworks.base import SCALED_INPUTS, process_context
 from conformance.judge import Breach, Judgement
 from conformance.plan import Plan
 from conformance.policy import Policy
-from conformance.registry import BUILTIN_MODULES, Implementation
+from conformance.registry import BUILTIN_MODULES, OPS, Implementation
 from conformance.rows import call_rows
 from conformance.ruling import ruled
 from conformance.trial import Trial, batches, request, scales
@@ -176,7 +176,9 @@ class Bench:
         """The cases of a cell: generated rows, named rows, and witnesses of deviations."""
         entry = self.plan.entry(cell)
         profile = self.plan.profile
-        lengths = profile.lengths_for(entry.framework, cell.mode, cell.derivative)
+        lengths = profile.lengths_for(
+            entry.framework, cell.mode, cell.derivative, elementwise=not OPS[entry.op].has_axis
+        )
         found = [
             case
             for n in lengths
@@ -331,10 +333,10 @@ class Bench:
     def _executor(self, entry: Implementation, context: str) -> Caller:
         """The executor of an implementation: plug-ins never share one with the built-in ones."""
         own = entry.module in BUILTIN_MODULES
-        key = (entry.framework, context, own)
+        key = (entry.framework, process_context(context), own)
         if key not in self._executors:
             loads = () if own else self._plugins
-            self._executors[key] = self._make(entry.framework, context, loads)
+            self._executors[key] = self._make(*key[:2], loads)
         return self._executors[key]
 
 

@@ -17,7 +17,7 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
 CONTEXT_CELLS = (("accuracy", "realistic"), ("accuracy", "shift_ladder"))
 """Concern and family of the cells that run in contexts beside the usual one."""
 
-LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 1000, 4099, 50000, 65504, 65536,
+LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 300, 1000, 4099, 50000, 65504, 65536,
            128256)  # fmt: skip
 """Row lengths: vector remainders, thresholds, half-precision sums, vocabularies."""
 
@@ -47,6 +47,9 @@ class Profile:
         Row lengths in eager mode, in eager JAX (which compiles every primitive for every new
         shape), there in forward mode and second order (62 % of the maps, and the longest of
         them), and in compiled modes.
+    elementwise_lengths : tuple of int
+        Of ops without a class axis, wherever every shape is compiled for: there a row is as good
+        as another, and only vectors and what is left over of them tell lengths apart.
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
     """
@@ -63,14 +66,19 @@ class Profile:
     costly_lengths: tuple[int, ...]
     costliest_lengths: tuple[int, ...]
     compiled_lengths: tuple[int, ...]
+    elementwise_lengths: tuple[int, ...]
     rows: Mapping[int, int]
 
     def limit(self, n: int) -> int:
         """At most how many rows of length n a family contributes."""
         return next(count for least, count in sorted(self.rows.items(), reverse=True) if n >= least)
 
-    def lengths_for(self, framework: str, mode: str, derivative: str) -> tuple[int, ...]:
-        """The row lengths of a framework, mode and derivative."""
+    def lengths_for(
+        self, framework: str, mode: str, derivative: str, *, elementwise: bool
+    ) -> tuple[int, ...]:
+        """The row lengths of a framework, mode and derivative, of ops with a class axis or not."""
+        if elementwise and (mode != "eager" or framework == "jax"):
+            return self.elementwise_lengths
         if mode != "eager":
             return self.compiled_lengths
         if framework != "jax":
@@ -83,7 +91,7 @@ _CONTROLS = (("accuracy", "realistic"), ("special_values", "infinity_lattice"))
 _VALUE = ("value",)
 FIRST = (*_VALUE, "vjp")
 _EVERY_OP = tuple(OPS)
-_EIGHT = (1, 2, 7, 16, 17, 33, 1000, 4099)
+_EIGHT = (1, 2, 9, 16, 17, 33, 300, 4099)
 
 PROFILES: dict[str, Profile] = {
     p.name: p
@@ -107,9 +115,10 @@ PROFILES: dict[str, Profile] = {
             context_ops=("softmax",),
             builtins_only=True,
             lengths=(2, 17, 1000),
-            costly_lengths=(2, 17),
-            costliest_lengths=(2, 17),
-            compiled_lengths=(2, 17, 1000),
+            costly_lengths=(17,),
+            costliest_lengths=(17,),
+            compiled_lengths=(17, 1000),
+            elementwise_lengths=(17,),
             rows={1: 48, 4: 16, 129: 2},
         ),
         Profile(
@@ -123,8 +132,9 @@ PROFILES: dict[str, Profile] = {
             builtins_only=False,
             lengths=tuple(n for n in LENGTHS if n < 5000),
             costly_lengths=_EIGHT,
-            costliest_lengths=(2, 17, 1000),
-            compiled_lengths=(2, 7, 17, 128, 1000),
+            costliest_lengths=(2, 9, 300),
+            compiled_lengths=(2, 9, 17, 300, 1000),
+            elementwise_lengths=(17, 300),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
         ),
         Profile(
@@ -140,6 +150,7 @@ PROFILES: dict[str, Profile] = {
             costly_lengths=LENGTHS,
             costliest_lengths=LENGTHS,
             compiled_lengths=LENGTHS,
+            elementwise_lengths=LENGTHS,
             rows={1: 96, 129: 16, 1001: 2},
         ),
     )

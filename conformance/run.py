@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import pytest
 
 import conformance.suite
-from conformance import policy
+from conformance import policy, shelf
 from conformance.cells import Cell
 from conformance.columns import decoded
 from conformance.header import header
@@ -110,6 +110,11 @@ def resume(
 
 def _measure(settings: Settings, recorder: _Recorder, workers: int, stage: Stage | None) -> Outcome:
     """Run what the recorder waits for, and bring the record to its end."""
+    with shelf.opened(recorder.writer.folder):
+        return _ended(settings, recorder, workers, stage)
+
+
+def _ended(settings: Settings, recorder: _Recorder, workers: int, stage: Stage | None) -> Outcome:
     cells = recorder.cells
     if cells:
         chosen = settings if cells == recorder.plan.cells else settings.only(recorder.plan, cells)

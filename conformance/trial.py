@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from conformance.cells import Cell
 from conformance.execution.protocol import Crashed, Raised, Request, Result, TimedOut
 from conformance.frameworks import get_framework
-from conformance.frameworks.base import SCALE, SCALED_INPUTS, array_names
+from conformance.frameworks.base import CALL_CONTEXTS, SCALE, SCALED_INPUTS, array_names
 from conformance.judge import Answered, Breach
 from conformance.registry import OPS, Implementation
 from conformance.rows import RowAnswers
@@ -33,7 +33,7 @@ class HarnessError(RuntimeError):
 
 def height(n: int) -> int:
     """Rows per batch, fixed for a row length so that compiled frameworks see few shapes."""
-    return 48 if n <= 4 else 16 if n <= 128 else 2 if n <= 1000 else 1
+    return 48 if n <= 4 else 16 if n <= 300 else 2 if n <= 1000 else 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +89,7 @@ def request(
         dtype=cell.dtype,
         mode=cell.mode,
         arrays=padded,
+        call_context=cell.context if cell.context in CALL_CONTEXTS else "",
     )
 
 

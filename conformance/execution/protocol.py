@@ -135,12 +135,14 @@ class Request:
     already in `dtype` (`numpy_dtype`); ``g``, the cotangent of the output, for ``vjp`` and ``hvp``;
     ``v_x``, the tangent of x, and the like for ``jvp`` and ``hvp``; ``answer`` for a control."""
     axis: int = -1
+    call_context: str = ""
+    """Of `frameworks.base.CALL_CONTEXTS` what the call happens in, or empty."""
 
     @property
     def function(self) -> tuple[Any, ...]:
         """What is called, whatever it is called on."""
         return (self.implementation, self.derivative, self.argument, self.dtype, self.mode,
-                self.axis)  # fmt: skip
+                self.axis, self.call_context)  # fmt: skip
 
     @property
     def signature(self) -> tuple[Any, ...]:

@@ -154,7 +154,12 @@ class Runner:
         function = self._prepared.get(key)
         if function is None:
             function = self.framework.prepare(
-                implementation, request.derivative, request.argument, request.mode, request.axis
+                implementation,
+                request.derivative,
+                request.argument,
+                request.mode,
+                request.axis,
+                request.call_context,
             )
             self._prepared[key] = function
         seconds, value = self._timed(function, inputs)

@@ -235,6 +235,7 @@ def request_header(request: Request) -> dict[str, Any]:
         "dtype": request.dtype,
         "mode": request.mode,
         "axis": request.axis,
+        "call_context": request.call_context,
     }
 
 
@@ -248,6 +249,7 @@ def request_from(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Requ
         dtype=header["dtype"],
         mode=header["mode"],
         axis=header["axis"],
+        call_context=header["call_context"],
         arrays=arrays,
     )
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from conformance import shelf
 from conformance.execution.protocol import Array
 from conformance.registry import OPS, Implementation, distribution_version
 
@@ -34,6 +35,13 @@ SCALED_INPUTS = "scaled_inputs"
 """A context in which compiled functions multiply x by `SCALE` before the op."""
 SCALE = 8.0
 """A power of two: where x / SCALE is exact, so is the product, and the right answer is x's."""
+CALL_CONTEXTS = (CONSTANT_INPUTS, SCALED_INPUTS)
+"""Contexts that belong to a call: they need no process of their own, and share the usual one."""
+
+
+def process_context(context: str) -> str:
+    """What the process is loaded for in which a context's calls are made."""
+    return DEFAULT if context in CALL_CONTEXTS else context
 
 
 class UnsupportedError(Exception):
@@ -82,6 +90,8 @@ class Framework(ABC):
 
     context: str = DEFAULT
     """What it was loaded for."""
+    call_context: str = ""
+    """Of `CALL_CONTEXTS` the one that calls are being prepared for, or empty."""
 
     # --- what the planner asks; imports nothing ---------------------------------------------
 
@@ -137,6 +147,8 @@ class Framework(ABC):
             "OPENBLAS_NUM_THREADS": str(threads),
             "NUMEXPR_NUM_THREADS": str(threads),
             "CUDA_VISIBLE_DEVICES": "",
+            # Who is asked need not know where the right answers lie.
+            shelf.VARIABLE: None,
             # Sets of names come in the same order in every child.
             "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0"),
         }
@@ -239,12 +251,14 @@ class Framework(ABC):
         argument: str,
         mode: str,
         axis: int = -1,
+        call_context: str = "",
     ) -> Prepared:
         """A callable for one derivative in one mode, to be kept and called many times.
 
         A control is called with ``answer`` whatever the derivative is: it shows that what goes
         in and out of the framework is judged as it is.
         """
+        self.call_context = call_context
         if derivative == "value" or implementation.role == "control":
             return self.value(implementation, mode, axis)
         make = {"vjp": self.vjp, "jvp": self.jvp, "hvp": self.hvp}[derivative]
@@ -254,7 +268,7 @@ class Framework(ABC):
         """The function of an implementation, of its inputs alone."""
         function = implementation.function
         keywords = {"axis": axis} if OPS[implementation.op].has_axis else {}
-        if self.context == SCALED_INPUTS:
+        if self.call_context == SCALED_INPUTS:
             return lambda x, *others: function(x * SCALE, *others, **keywords)
         return lambda *inputs: function(*inputs, **keywords)
 

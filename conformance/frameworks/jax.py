@@ -108,7 +108,7 @@ class Jax(Framework):
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function, under jit in compiled mode."""
         names, function = input_names(implementation), self.bound(implementation, axis)
-        if self.context == CONSTANT_INPUTS:
+        if self.call_context == CONSTANT_INPUTS:
             return lambda arrays: self._of_constants(function, [arrays[n] for n in names])
         function = self._in_mode(function, mode)
         return lambda arrays: function(*(arrays[n] for n in names))

@@ -103,7 +103,7 @@ class TensorFlow(Framework):
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function, traced in the graph modes."""
         names, function = input_names(implementation), self.bound(implementation, axis)
-        if self.context == CONSTANT_INPUTS:
+        if self.call_context == CONSTANT_INPUTS:
             return lambda arrays: self._of_constants(function, [arrays[n] for n in names], mode)
         return self._prepared(function, names, mode)
 
