@@ -263,7 +263,11 @@ class Logits:
 
 
 class Textbook:
-    """The shifted row as a sound implementation computes it, in the bound arithmetic."""
+    """The shifted row as a sound implementation computes it, in the bound arithmetic.
+
+    A row without anything finite counts as equal logits: what does not depend on it, as a result of
+    two rows may not, has a bound whatever it is.
+    """
 
     def __init__(self, arithmetic: BoundArithmetic, batch: Batch) -> None:
         self.a, self.batch = arithmetic, batch
@@ -275,7 +279,11 @@ class Textbook:
 
     @cached_property
     def e(self) -> Bound:
-        return self.a.where(self.batch.kept, self.a.exp(self.d), self.zero)
+        return self.a.where(self._kept, self.a.exp(self.d), self.zero)
+
+    @cached_property
+    def _kept(self) -> Mask:
+        return np.asarray(self.batch.kept | (self.batch.count == 0)[:, None])
 
     @cached_property
     def log_sum(self) -> Bound:
@@ -293,7 +301,7 @@ class Textbook:
     @cached_property
     def s(self) -> Bound:
         """Softmax inside a derivative: the worse of e / S and exp(l)."""
-        by_log = self.a.where(self.batch.kept, self.a.exp(self.l), self.zero)
+        by_log = self.a.where(self._kept, self.a.exp(self.l), self.zero)
         return self.a.worse(self.quotient, by_log)
 
 
