@@ -62,7 +62,7 @@ class Answers:
                 question.op, question.derivative, question.argument, cases.stack(list(rows)),
                 question.format,
             ),
-            lambda arrays: References(*arrays, question.format),
+            lambda arrays: _references(question.format, *arrays),
         )  # fmt: skip
 
     def bounds(self, question: Question, rows: Sequence[Case], *, flushes: bool) -> Bounds:
@@ -97,6 +97,10 @@ class Answers:
             _, dropped = self._kept.popitem(last=False)
             self._room += _size(dropped)
         return found
+
+
+def _references(fmt: Format, hi: Any, lo: Any, exponent: Any, codes: Any, tier: Any) -> References:
+    return References(hi, lo, exponent, codes, tier, fmt)
 
 
 def _arrays(answer: References | Bounds) -> Arrays:
