@@ -1,10 +1,13 @@
 """The oracle's last tier: one element at a time, in mpmath balls of rising precision.
 
 An element is decided when both ends of its ball round to the same value of the format and the ball
-is narrower than 2^-20 ulp. A rounding boundary inside so narrow a ball is hardly there by chance:
-the result may be e^-1e9 away from it, where no precision reaches. Its side is asked for at once,
-by a sign: ``Map.excess`` is a positive multiple of result minus boundary whose coefficients are
-exact. Where the sign is not certain either, the precision rises.
+is narrower than 2^-20 ulp. A rounding boundary inside so narrow a ball is hardly there by chance.
+Logits that are all but equal may have put the result beside it, at a distance of about their gap or
+its square: a precision that resolves both (``patience``) decides such an element by its ball, for
+less than a sign costs there. From that precision on, the result may as well be e^-1e9 away from the
+boundary, where no precision reaches. Its side is asked for then, by a sign: ``Map.excess`` is a
+positive multiple of result minus boundary whose coefficients are exact. Where the sign is not
+certain either, the precision rises.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from .references import FAR, TIGHT, Parts, expand, expand_mpf
 MAX_BITS = 1 << 14
 """Where escalation stops and :class:`Undecided` is raised."""
 
+_BESIDE = 40  # bits beyond the finest gaps' from which on signs are asked for
 _BEYOND = 192  # bits beyond a midpoint's for the ends of its ball: a radius may be e^-1e23 of it
 
 Mask = NDArray[np.bool_]
@@ -38,7 +42,13 @@ class Undecided(ArithmeticError):
 
 
 def attempt(
-    map_: Map, batch: Batch, rows: NDArray[np.intp], open_: Mask, bits: int, fmt: Format
+    map_: Map,
+    batch: Batch,
+    rows: NDArray[np.intp],
+    open_: Mask,
+    bits: int,
+    fmt: Format,
+    max_bits: int = MAX_BITS,
 ) -> dict[tuple[int, int], Parts]:
     """Evaluate rows at one precision.
 
@@ -53,6 +63,8 @@ def attempt(
     bits : int
         Working precision.
     fmt : Format
+    max_bits : int
+        Where escalation stops: signs are asked for from half of it on in any case.
 
     Returns
     -------
@@ -66,7 +78,8 @@ def attempt(
         return {}
     found: dict[tuple[int, int], Parts] = {}
     for k, row in enumerate(rows.tolist()):
-        sign = _SignTest(map_, part, k, bits, fmt)
+        ask = bits >= min(patience(part, k), max_bits // 2)
+        sign = _SignTest(map_, part, k, bits, fmt) if ask else None
         for i in np.flatnonzero(open_[row]).tolist():
             parts = _element(ball.mid[k, i], ball.rad[k, i], i, sign, fmt)
             if parts is not None:
@@ -74,11 +87,29 @@ def attempt(
     return found
 
 
-def _element(mid: Any, rad: Any, index: int, sign: _SignTest, fmt: Format) -> Parts | None:
+def patience(batch: Batch, row: int) -> int:
+    """The precision from which on signs are asked for in a row, at most 2188 bits.
+
+    It resolves the square of the finest gap between logits (2^-1074 at least): where the gaps'
+    first order cancels, results are that far from what equal logits give. Rows whose gaps are all 1
+    or more do not wait.
+    """
+    finest = 1.0
+    for x in (batch.x, *(np.asarray(a) for name, a in batch.inputs.items() if name == "y")):
+        distinct = np.unique(x[row][np.isfinite(x[row])])
+        with np.errstate(over="ignore"):
+            finest = float(np.diff(distinct).min(initial=finest))
+    return 2 * (1 - math.frexp(finest)[1]) + _BESIDE
+
+
+def _element(mid: Any, rad: Any, index: int, sign: _SignTest | None, fmt: Format) -> Parts | None:
     """The expansion of an element, by its ball or by a sign; None where it stays undecided."""
-    if decided(fmt, mid, rad):
-        return sign.binade(index, mid, rad)
-    return sign.rounding(index, mid, rad)
+    if not decided(fmt, mid, rad):
+        return None if sign is None else sign.rounding(index, mid, rad)
+    at = power_of_two(fmt, mid, rad)
+    if at is None:
+        return expand_mpf(mid)
+    return None if sign is None else sign.beside(index, *at)
 
 
 class _SignTest:
@@ -98,16 +129,10 @@ class _SignTest:
     def rounding(self, index: int, mid: Any, rad: Any) -> Parts | None:
         """(hi, lo, exponent) of an undecided element, or None where it stays so."""
         at = boundary(self.format, mid, rad)
-        return None if at is None else self._beside(index, *at)
+        return None if at is None else self.beside(index, *at)
 
-    def binade(self, index: int, mid: Any, rad: Any) -> Parts | None:
-        """The same of a decided element: None while its ball holds a power of two, where the ulp
-        changes, and no sign tells on which side of it the result lies.
-        """
-        at = power_of_two(self.format, mid, rad)
-        return expand_mpf(mid) if at is None else self._beside(index, *at)
-
-    def _beside(self, index: int, man: int, exp: int) -> Parts | None:
+    def beside(self, index: int, man: int, exp: int) -> Parts | None:
+        """The same of an element beside man * 2^exp; None where no sign tells on which side."""
         # Elements with the same inputs have the same result.
         like = man, exp, *self._inputs_of(index)
         if like not in self.known:

@@ -10,9 +10,10 @@ binade are certain, and the ball is narrower than 2^-20 ulp (1e-6 ulp).
 mpmath starts at p + ceil(log2 n) + 40 bits. It ends: results that are not rational are
 transcendental (Lindemann and Weierstrass; see each op), hence never on a rounding boundary. They
 can come exponentially close to one, though: two equal logits beside one that is 1e6 lower. An
-element whose ball is narrow and holds a boundary is decided by the sign of an expression whose
-coefficients are exact (``quotient`` and ``excess`` of :class:`reference.ops.base.Map`). The cap is
-there for what these arguments do not cover and raises :class:`Undecided` instead of guessing.
+element whose ball is narrow and holds a boundary, at a precision that resolves the gaps between the
+logits, is decided by the sign of an expression whose coefficients are exact (``quotient`` and
+``excess`` of :class:`reference.ops.base.Map`). The cap is there for what these arguments do not
+cover and raises :class:`Undecided` instead of guessing.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def _block(map_: Map, batch: Batch, fmt: Format, max_bits: int) -> References:
                 f"{rows.size} rows undecided at {max_bits} bits for {fmt.name}; "
                 f"first x = {[float(v).hex() for v in batch.x[rows[0], :8]]}"
             )
-        for index, parts in attempt(map_, batch, rows, out.open, bits, fmt).items():
+        for index, parts in attempt(map_, batch, rows, out.open, bits, fmt, max_bits).items():
             out.take(index, parts)
         bits *= 2
     return out.references()

@@ -38,7 +38,7 @@ from first_ops import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference import cases, formats, ops, oracle
+from reference import cases, escalation, formats, ops, oracle
 from reference.formats import FORMATS
 from reference.ops.base import ZERO, Batch
 
@@ -196,6 +196,50 @@ def test_a_row_with_one_probability_that_is_all_but_1_needs_no_mpmath(
     )
     assert refs.tier.tolist() == [[tier] * 3]
     assert refs.rounded()[0].tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("key", [SOFTMAX, SOFTMAX_X], ids="-".join)
+def test_logits_that_are_all_but_equal_are_decided_without_a_sign(
+    key: tuple[str, str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Probabilities of 1/4 and a few subnormals: a sign would have to look at all the terms."""
+    fmt = FORMATS[name]
+    gap = fmt.smallest_subnormal
+    row = {"x": np.array([[0.0, gap, -gap, 3 * gap]]), "g": np.array([[1.0, 1.0, -1.0, -1.0]])}
+    before = oracle.evaluate(*key, row, fmt)
+
+    def asked(*_: Any) -> int:
+        raise AssertionError("a sign was asked for")
+
+    monkeypatch.setattr(escalation, "side", asked)
+    assert oracle.evaluate(*key, row, fmt).rounded().tolist() == before.rounded().tolist()
+    far = {"x": np.array([[0.0, 0.0, -1e30, -1e30 + 2.0**60]]), "g": row["g"]}
+    with pytest.raises(AssertionError, match="a sign was asked for"):
+        oracle.evaluate(*key, {**far, "g": np.array([[1.0, 3.0, 0.0, 0.0]])}, fmt)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "bits"),
+    [
+        ([0.0, -1e30], None, 40),
+        ([0.0, 0.0, -np.inf], None, 40),
+        ([0.0, 0.5, 5e-324], None, 2188),
+        ([0.0, 0.75], None, 42),
+        ([0.0, 4.0], [1.0, 1.25], 44),
+        ([0.0], None, 40),
+    ],
+)
+def test_signs_wait_for_the_square_of_the_finest_gap(x: Any, y: Any, bits: int) -> None:
+    inputs = {"x": np.array([x])} | ({} if y is None else {"y": np.array([y])})
+    assert escalation.patience(Batch(inputs), 0) == bits
+
+
+def test_signs_are_asked_for_before_the_cap_however_fine_the_gaps_are() -> None:
+    row = batch("softmax", x=[0.0, 0.0, -2000.0, -2000.0 + 2.0**-42])  # patience would be 124
+    capped = oracle.evaluate(*SOFTMAX, row, FORMATS["bfloat16"], max_bits=100)
+    assert capped.rounded()[0, :2].tolist() == [0.5, 0.5]
+    assert (capped.lo[0, :2] < 0).all() or (capped.hi[0, :2] < 0.5).all()
 
 
 def test_tiny_results_keep_their_sign() -> None:
