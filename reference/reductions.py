@@ -1,0 +1,459 @@
+"""Exact answers to situations: losses of rows with labels, weights and options, and what they sum to.
+
+With label k, class weights w (1 where there are none), smoothing a over C classes, and soft
+targets t in place of the one-hot row of k::
+
+    b_c  = w_c ((1 - a) t_c + a / C)          row loss = -sum_c b_c l_c
+    sum  = the sum of the rows that count     mean = that sum / D
+
+D is the sum of w_k over the rows that are not ignored (their number, where there are no weights);
+of soft targets it is the number of rows, whatever the targets sum to. Smoothing adds a / C to every
+class whatever the target's sum is. With the cotangent G of a row's loss (g, or g / D for a mean)
+the gradient to x is G (s_i sum(b) - b_i), that to the targets -G (1 - a) w_i l_i.
+
+Every formula is free of cancellation that is not the mathematics' own, and evaluated in the
+oracle's arithmetics until each result is decided. Settled without: ignored rows (exactly 0), rows
+without any weight, targets whose weights sum to 0 (the log-sum-exp drops out, what remains is
+rational), gradients of equal logits, limits at -inf. Everything else is transcendental: a sum of
+logarithms and rationals, or a quotient of exponentials (see :mod:`reference.ops`).
+
+What the contract leaves to an implementation is in `Answer`: a label without a class, or a mean of
+nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import fast, formats
+from .arithmetic.binary64 import Binary64
+from .arithmetic.doubledouble import DoubleDouble
+from .arithmetic.multiprecision import Multiprecision, TooWide
+from .escalation import MAX_BITS, Undecided, decided, power_of_two
+from .formats import F64, Format
+from .ops.base import EXACT, FORMULA, NAN, NEG_INF, POS_INF, UNDEFINED, ZERO, Batch, Logits
+from .references import (
+    BINARY64,
+    DOUBLE_DOUBLE,
+    MULTIPRECISION,
+    SETTLED,
+    Parts,
+    References,
+    expand_fraction,
+    expand_mpf,
+)
+from .situations.base import Situation
+
+__all__ = ["MAPS", "Answer", "Terms", "evaluate"]
+
+MAPS = (("value", "-"), ("vjp", "x"), ("vjp", "target"))
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The exact answer to a situation, and what is accepted beside it.
+
+    Attributes
+    ----------
+    references : References
+        (N, 1) for the losses of rows, (1, 1) for a sum or a mean, (N, C) for a gradient.
+    or_zero, or_infinite, or_nan : ndarray of bool
+        Where 0, an infinity or NaN is as good as what `references` have.
+    kinds : ndarray of str
+        What kind of element it is, for the names of breaches.
+    may_raise : bool
+        A label names no class: raising is right.
+    """
+
+    references: References
+    or_zero: Mask
+    or_infinite: Mask
+    or_nan: Mask
+    kinds: NDArray[np.str_]
+    may_raise: bool
+
+    def accepted(self, result: F64) -> F64:
+        """A result in which everything that is accepted is what the references have."""
+        result = np.where(self.or_nan & np.isnan(result), self.references.rounded(), result)
+        missing = (self.or_zero & (result == 0)) | (self.or_infinite & np.isinf(result))
+        return np.asarray(np.where(missing, np.nan, result))
+
+
+class Terms:
+    """A situation taken apart: who counts, with which weights, and what the sum is divided by."""
+
+    def __init__(self, situation: Situation) -> None:
+        self.situation = situation
+        inputs = situation.inputs
+        self.x: F64 = np.asarray(inputs["x"], np.float64)
+        self.rows, self.n = self.x.shape
+        self.soft = "target" in inputs
+        self.smoothing = float(situation.options["label_smoothing"])
+        self.reduction = situation.reduction
+        labels = [] if self.soft else [int(k) for k in inputs["label"]]
+        index = situation.options["ignore_index"]
+        self.ignored: Mask = np.zeros(self.rows, bool)
+        self.invalid: Mask = np.zeros(self.rows, bool)
+        if not self.soft:
+            self.ignored = np.array([index is not None and k == index for k in labels], bool)
+            outside = np.array([not 0 <= k < self.n for k in labels], bool)
+            self.invalid = outside & ~self.ignored
+        self.counts: Mask = ~(self.ignored | self.invalid)
+        self.labels = np.array([k if c else 0 for k, c in zip(labels, self.counts, strict=False)],
+                               np.int64)  # fmt: skip
+        self.weighted = "weight" in inputs
+        self.weight: F64 = np.asarray(inputs.get("weight", np.ones(self.n)), np.float64)
+        if self.soft:
+            self.hot: F64 = np.asarray(inputs["target"], np.float64)
+        else:
+            hit = (np.arange(self.n) == self.labels[:, None]) & self.counts[:, None]
+            self.hot = hit.astype(np.float64)
+        """Targets, or the label's one-hot row; 0 in rows that do not count."""
+        self.g: F64 = np.asarray(inputs["g"], np.float64)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The logits of rows that count; zeros where others may hold anything."""
+        return Batch({"x": np.where(self.counts[:, None] & ~np.isnan(self.x), self.x, 0.0)})
+
+    @cached_property
+    def has_nan(self) -> Mask:
+        """Rows that count and hold a NaN."""
+        return np.asarray(self.counts & np.isnan(self.x).any(axis=1))
+
+    @cached_property
+    def bears(self) -> Mask:
+        """Where b can differ from 0."""
+        some = (self.hot != 0) & (self.smoothing != 1.0)
+        if self.smoothing:
+            some |= self.counts[:, None]
+        return np.asarray(some & (self.weight != 0))
+
+    @cached_property
+    def label_weights(self) -> F64:
+        """What the mean's denominator adds up: one number a row."""
+        if self.soft:
+            return np.ones(self.rows)
+        # A row whose label has no class counts as a row; what its weight would be, nobody knows.
+        of_label = self.weight[self.labels] if self.n else np.zeros(self.rows)
+        return np.where(self.counts, of_label, np.where(self.invalid, 1.0, 0.0))
+
+    @cached_property
+    def denominator(self) -> Fraction:
+        """D, or 1 where nothing is divided."""
+        if self.reduction != "mean":
+            return Fraction(1)
+        return sum((Fraction(w) for w in self.label_weights.tolist()), Fraction(0))
+
+    @cached_property
+    def of_nothing(self) -> bool:
+        """A mean whose denominator is 0."""
+        return self.denominator == 0
+
+    def b_exactly(self, row: int) -> list[Fraction]:
+        """b of one row."""
+        a = Fraction(self.smoothing)
+        share = a / self.n if self.counts[row] else Fraction(0)
+        pairs = zip(self.hot[row].tolist(), self.weight.tolist(), strict=True)
+        return [Fraction(w) * ((1 - a) * Fraction(t) + share) for t, w in pairs]
+
+    def cotangent(self, row: int) -> Fraction:
+        """G of one row."""
+        g = self.g[row] if self.g.ndim else self.g
+        return Fraction(float(g)) / self.denominator
+
+    def flattened(self, per_row: Any) -> Any:
+        """Numbers of shape (N, 1) as (1, N), in any arithmetic."""
+        return per_row[np.zeros((1, self.rows), int) + np.arange(self.rows),
+                       np.zeros((1, self.rows), int)]  # fmt: skip
+
+    # ------------------------------------------------------------ formulas, in any arithmetic
+
+    def b(self, a: Any) -> Any:
+        """b (N, C)."""
+        b = a.exact(self.hot)
+        if self.smoothing:
+            smoothing, one = (a.exact(np.full((1, 1), v)) for v in (self.smoothing, 1.0))
+            share = smoothing / a.exact(np.full((1, 1), float(self.n)))
+            b = b * (one - smoothing) + a.exact(self.counts[:, None] * np.ones((1, self.n))) * share
+        return b * a.exact(self.weight[None, :]) if self.weighted else b
+
+    def total_weight(self, a: Any) -> Any:
+        """D (1, 1)."""
+        return a.total(self.label_weights[None, :])
+
+    def scale(self, a: Any) -> Any:
+        """G (N, 1)."""
+        g = a.exact(np.broadcast_to(self.g.reshape(-1, 1), (self.rows, 1)).copy())
+        return g / self.total_weight(a) if self.reduction == "mean" else g
+
+    def losses(self, a: Any) -> Any:
+        """The rows' losses (N, 1): sum(b) log1p(t) - sum b d, every term >= 0 where b is."""
+        row, b = Logits(a, self.batch), self.b(a)
+        bears = self.bears & self.batch.kept
+        spread = a.sum(a.where(bears, b * row.d, row.zero))
+        return a.sum(b) * a.log1p(row.t) - spread
+
+    def value(self, a: Any) -> Any:
+        """The losses, their sum or their mean."""
+        losses = self.losses(a)
+        if self.reduction == "none":
+            return losses
+        total = a.sum(self.flattened(losses))
+        return total / self.total_weight(a) if self.reduction == "mean" else total
+
+    def vjp_x(self, a: Any) -> Any:
+        """-G (b_i - s_i sum b), at the largest logit by what is left of it."""
+        row, b = Logits(a, self.batch), self.b(a)
+        total = a.sum(b)
+        rest = a.sum(a.where(self.batch.top, row.zero, b))
+        at_top = row.t / row.S * total - rest
+        return -self.scale(a) * a.where(self.batch.top, at_top, b - row.s * total)
+
+    def vjp_target(self, a: Any) -> Any:
+        """-G (1 - a) w_i l_i."""
+        row = Logits(a, self.batch)
+        scale = self.scale(a)
+        if self.smoothing:
+            smoothing, one = (a.exact(np.full((1, 1), v)) for v in (self.smoothing, 1.0))
+            scale = scale * (one - smoothing)
+        return -scale * a.exact(self.weight[None, :]) * row.l
+
+    def formula(self, derivative: str, argument: str) -> Any:
+        """The formula of a map."""
+        return {"-": self.value, "x": self.vjp_x, "target": self.vjp_target}[argument]
+
+
+# ---------------------------------------------------------------- what needs no evaluation
+
+
+class _Settling:
+    """Codes and rational values of a map's results, as far as they are known."""
+
+    def __init__(self, terms: Terms, argument: str) -> None:
+        self.terms = terms
+        if argument == "-":
+            shape = (terms.rows, 1) if terms.reduction == "none" else (1, 1)
+        else:
+            shape = terms.x.shape
+        self.codes = np.full(shape, FORMULA, np.uint8)
+        self.fractions: dict[tuple[int, int], Fraction] = {}
+        if argument == "-":
+            self._value()
+        elif argument == "x":
+            self._vjp_x()
+        else:
+            self._vjp_target()
+
+    def _set(self, row: int, index: int, value: Fraction | int | None) -> None:
+        """A rational; a code; or None for what has to be evaluated."""
+        if isinstance(value, Fraction):
+            self.codes[row, index] = EXACT if value else ZERO
+            if value:
+                self.fractions[row, index] = value
+        elif value is not None:
+            self.codes[row, index] = value
+
+    def _loss(self, row: int) -> Fraction | int | None:
+        """The loss of a row."""
+        terms = self.terms
+        if terms.ignored[row]:
+            return Fraction(0)
+        if terms.invalid[row] or terms.has_nan[row]:
+            return NAN
+        bears = terms.bears[row]
+        if not bears.any():
+            return Fraction(0)
+        kept = terms.batch.kept[row]
+        if (bears & ~kept).any():
+            return POS_INF
+        if terms.batch.count[row] == 1:
+            return Fraction(0)
+        if terms.soft:
+            b = terms.b_exactly(row)
+            if not sum(b):
+                pairs = zip(b, terms.x[row].tolist(), strict=True)
+                return -sum((v * Fraction(x) for v, x in pairs if v), Fraction(0))
+        return None
+
+    def _value(self) -> None:
+        terms = self.terms
+        losses = [self._loss(row) for row in range(terms.rows)]
+        if terms.reduction == "none":
+            for row, loss in enumerate(losses):
+                self._set(row, 0, loss)
+        elif terms.of_nothing or NAN in _codes(losses):
+            self._set(0, 0, NAN)
+        elif POS_INF in _codes(losses):
+            self._set(0, 0, POS_INF)
+        elif all(isinstance(loss, Fraction) for loss in losses):
+            total = sum((v for v in losses if isinstance(v, Fraction)), Fraction(0))
+            self._set(0, 0, total / terms.denominator)
+
+    def _vjp_x(self) -> None:
+        terms, batch = self.terms, self.terms.batch
+        for row in range(terms.rows):
+            if terms.ignored[row]:
+                self.codes[row] = ZERO
+            elif terms.invalid[row] or terms.has_nan[row]:
+                self.codes[row] = NAN
+            elif terms.of_nothing:
+                self.codes[row] = UNDEFINED
+            elif not terms.bears[row].any():
+                self.codes[row] = ZERO
+            elif terms.soft or batch.equal[row] or not batch.kept[row].all():
+                self._gradient(row)
+
+    def _gradient(self, row: int) -> None:
+        """What is rational: targets that sum to 0, equal logits, entries at -inf."""
+        terms, batch = self.terms, self.terms.batch
+        scale, b = terms.cotangent(row), terms.b_exactly(row)
+        total = sum(b, Fraction(0))
+        share = total / int(batch.count[row])
+        for i in range(terms.n):
+            if not batch.kept[row, i]:
+                self._set(row, i, -scale * b[i])
+            elif batch.equal[row] or not total or not scale:
+                self._set(row, i, scale * (share - b[i]))
+
+    def _vjp_target(self) -> None:
+        terms = self.terms
+        for row in range(terms.rows):
+            for i in range(terms.n):
+                factor = terms.cotangent(row) * (1 - Fraction(terms.smoothing))
+                if terms.has_nan[row]:
+                    self.codes[row, i] = NAN
+                elif not factor or not terms.weight[i] or terms.batch.count[row] == 1:
+                    self.codes[row, i] = ZERO
+                elif not terms.batch.kept[row, i]:
+                    self.codes[row, i] = POS_INF if factor > 0 else NEG_INF
+
+
+def _codes(losses: list[Fraction | int | None]) -> set[int]:
+    return {loss for loss in losses if isinstance(loss, int)}
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def evaluate(
+    situation: Situation, derivative: str, argument: str, *, max_bits: int = MAX_BITS
+) -> Answer:
+    """The exact answer to a situation.
+
+    Parameters
+    ----------
+    situation : Situation
+        Logits of rows that count are finite, -inf or NaN.
+    derivative, argument : str
+        One of `MAPS`.
+
+    Raises
+    ------
+    Undecided
+        If some element is still undecided at ``max_bits``.
+    """
+    terms = Terms(situation)
+    if (terms.counts[:, None] & (terms.x == np.inf)).any():
+        raise ValueError(f"{situation.case_id}: +inf in a row that counts")
+    settled = _Settling(terms, argument)
+    references = _decide(terms, settled, formats.get(situation.format), argument, max_bits)
+    return _answer(terms, references, derivative)
+
+
+def _decide(
+    terms: Terms, settled: _Settling, fmt: Format, argument: str, max_bits: int
+) -> References:
+    shape = settled.codes.shape
+    hi, lo, exponent = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+    tier = np.full(shape, SETTLED, np.uint8)
+    for index, value in settled.fractions.items():
+        hi[index], lo[index], exponent[index] = expand_fraction(value)
+    open_ = settled.codes == FORMULA
+    formula = terms.formula("", argument)
+    tiers: list[tuple[int, Any]] = [(DOUBLE_DOUBLE, DoubleDouble())]
+    if fmt.precision <= 24:
+        tiers.insert(0, (BINARY64, Binary64()))
+    with np.errstate(all="ignore"):
+        for name, arithmetic in tiers:
+            if not open_.any():
+                break
+            found = fast.decide(formula(arithmetic), fmt)
+            new = open_ & found.mask
+            for array, values in ((hi, found.hi), (lo, found.lo), (exponent, found.exponent)):
+                array[new] = np.broadcast_to(values, shape)[new]
+            tier[new], open_ = name, open_ & ~new
+    bits = fmt.precision + max(1, terms.n).bit_length() + 40
+    while open_.any():
+        if bits > max_bits:
+            raise Undecided(f"{terms.situation.case_id}: undecided at {max_bits} bits")
+        for index, parts in _attempt(formula, bits, open_, fmt).items():
+            hi[index], lo[index], exponent[index] = parts
+            tier[index], open_[index] = MULTIPRECISION, False
+        bits *= 2
+    return References(hi, lo, exponent, settled.codes, tier, fmt)
+
+
+def _attempt(formula: Any, bits: int, open_: Mask, fmt: Format) -> dict[tuple[int, int], Parts]:
+    """What one precision decides."""
+    try:
+        ball = formula(Multiprecision(bits))
+    except TooWide:
+        return {}
+    found = {}
+    for row, i in np.argwhere(open_).tolist():
+        mid, rad = ball.mid[row, i], ball.rad[row, i]
+        if decided(fmt, mid, rad) and power_of_two(fmt, mid, rad) is None:
+            found[row, i] = expand_mpf(mid)
+    return found
+
+
+def _answer(terms: Terms, references: References, derivative: str) -> Answer:
+    """What is accepted beside the references, and the kinds of elements."""
+    shape = references.shape
+    none = np.zeros(shape, bool)
+    or_zero, or_infinite, or_nan = none.copy(), none.copy(), none.copy()
+    kinds = np.array([_kind(terms, row) for row in range(terms.rows)])[:, None]
+    if derivative == "vjp":
+        or_zero |= terms.invalid[:, None]
+        if terms.of_nothing:
+            or_nan |= terms.ignored[:, None]
+    elif terms.reduction != "none":
+        or_infinite |= terms.of_nothing
+        kinds = np.array([[_kind_of_all(terms, kinds[:, 0].tolist())]])
+    return Answer(
+        references, or_zero, or_infinite, or_nan, np.broadcast_to(kinds, shape),
+        may_raise=bool(terms.invalid.any()),
+    )  # fmt: skip
+
+
+def _kind(terms: Terms, row: int) -> str:
+    """What kind of row this is: ``ignored.nan_input``, ``invalid_label``, ``some_minus_inf``."""
+    if terms.invalid[row]:
+        return "invalid_label"
+    x = terms.x[row]
+    if np.isnan(x).any():
+        kind = "nan_input"
+    else:
+        kind = "finite" if np.isfinite(x).all() else "plus_inf" if (x > 0).any() else "minus_inf"
+        if kind == "plus_inf" and not (x == np.inf).any():
+            kind = "minus_inf"
+    return f"ignored.{kind}" if terms.ignored[row] else kind
+
+
+def _kind_of_all(terms: Terms, kinds: list[str]) -> str:
+    """What kind of batch a sum or a mean is of."""
+    if terms.of_nothing:
+        return "zero_denominator"
+    for name in ("invalid_label", "nan_input", "minus_inf"):
+        if name in kinds:
+            return name
+    poisoned = [k for k in kinds if k.startswith("ignored.") and k != "ignored.finite"]
+    return f"beside_{poisoned[0]}" if poisoned else "finite"
