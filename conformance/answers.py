@@ -13,13 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from reference import bounds, cases, oracle
+from reference import bounds, cases, oracle, reduction_bounds, reductions
 from reference.bounds import Bounds
 from reference.cases import Case
 from reference.formats import Format
 from reference.oracle import References
+from reference.situations import Situation
 
-A = TypeVar("A", References, Bounds)
+A = TypeVar("A", References, Bounds, reductions.Answer)
+
+_Kept = References | Bounds | reductions.Answer
 
 _CACHED_ELEMENTS = 8_000_000
 
@@ -44,7 +47,7 @@ class Answers:
     def __init__(self, elements: int = _CACHED_ELEMENTS) -> None:
         self._lock = threading.Lock()
         self._room = elements
-        self._kept: OrderedDict[tuple[Any, ...], References | Bounds] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
         self.seconds = 0.0
 
     def references(self, question: Question, rows: Sequence[Case]) -> References:
@@ -67,6 +70,24 @@ class Answers:
             ),
         )  # fmt: skip
 
+    def of_situation(
+        self, situation: Situation, derivative: str, argument: str
+    ) -> reductions.Answer:
+        """The exact answer to a situation."""
+        return self._get(
+            (situation.case_id, derivative, argument),
+            lambda: reductions.evaluate(situation, derivative, argument),
+        )
+
+    def situation_bounds(
+        self, situation: Situation, derivative: str, argument: str, *, flushes: bool
+    ) -> Bounds:
+        """The error bounds of a situation."""
+        return self._get(
+            (situation.case_id, derivative, argument, flushes),
+            lambda: reduction_bounds.evaluate(situation, derivative, argument, flushes=flushes),
+        )
+
     def _get(self, key: tuple[Any, ...], make: Callable[[], A]) -> A:
         with self._lock:
             return self._made(key, make)
@@ -86,5 +107,7 @@ class Answers:
         return found
 
 
-def _size(answer: References | Bounds) -> int:
+def _size(answer: _Kept) -> int:
+    if isinstance(answer, reductions.Answer):
+        answer = answer.references
     return int(answer.codes.size if isinstance(answer, References) else 2 * answer.weak.size)

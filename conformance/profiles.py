@@ -11,6 +11,7 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": ("realistic", "gap_ladder", "shift_ladder", "near_ties", "subnormals"),
     "special_values": ("masks", "infinity_lattice"),
     "underflow": ("gap_ladder",),
+    "reduction": ("labels", "ignored", "weights", "soft_targets"),
 }
 """What a cell can ask, and with which families."""
 
@@ -49,6 +50,9 @@ class Profile:
         them), and in compiled modes.
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
+    situations, compiled_situations : int
+        At most how many situations of a family run eagerly, and in compiled modes, where each is a
+        compilation of its own.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Profile:
     costliest_lengths: tuple[int, ...]
     compiled_lengths: tuple[int, ...]
     rows: Mapping[int, int]
+    situations: int
+    compiled_situations: int
 
     def limit(self, n: int) -> int:
         """At most how many rows of length n a family contributes."""
@@ -79,7 +85,12 @@ class Profile:
 
 
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
-_CONTROLS = (("accuracy", "realistic"), ("special_values", "infinity_lattice"))
+_CONTROLS = (
+    ("accuracy", "realistic"),
+    ("special_values", "infinity_lattice"),
+    ("reduction", "weights"),
+    ("reduction", "soft_targets"),
+)
 _VALUE = ("value",)
 FIRST = (*_VALUE, "vjp")
 _EVERY_OP = tuple(OPS)
@@ -94,8 +105,9 @@ PROFILES: dict[str, Profile] = {
                 "accuracy": ("realistic",),
                 "special_values": ("infinity_lattice",),
                 "underflow": ("gap_ladder",),
+                "reduction": ("ignored", "weights"),
             },
-            controls=_CONTROLS[1:],
+            controls=_CONTROLS[1:2],
             derivatives={
                 "float32": FIRST,
                 "bfloat16": FIRST,
@@ -111,6 +123,8 @@ PROFILES: dict[str, Profile] = {
             costliest_lengths=(2, 17),
             compiled_lengths=(2, 17, 1000),
             rows={1: 48, 4: 16, 129: 2},
+            situations=9,
+            compiled_situations=0,
         ),
         Profile(
             "standard",
@@ -126,6 +140,8 @@ PROFILES: dict[str, Profile] = {
             costliest_lengths=(2, 17, 1000),
             compiled_lengths=(2, 7, 17, 128, 1000),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
+            situations=100,
+            compiled_situations=4,
         ),
         Profile(
             "exhaustive",
@@ -141,6 +157,8 @@ PROFILES: dict[str, Profile] = {
             costliest_lengths=LENGTHS,
             compiled_lengths=LENGTHS,
             rows={1: 96, 129: 16, 1001: 2},
+            situations=100,
+            compiled_situations=100,
         ),
     )
 }

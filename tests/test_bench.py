@@ -203,7 +203,7 @@ def test_plugins_and_built_in_implementations_have_executors_of_their_own() -> N
         plugins=("mine",),
         executor=make,
     )
-    own = made._executor(registry[cell.implementation], "default")
-    assert made._executor(mine, "default") is not own
-    assert made._executor(registry["mutant.numpy.unshifted_softmax"], "default") is own
+    own = made.executor(registry[cell.implementation], "default")
+    assert made.executor(mine, "default") is not own
+    assert made.executor(registry["mutant.numpy.unshifted_softmax"], "default") is own
     assert loaded == [(), ("mine",)]

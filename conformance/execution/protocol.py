@@ -135,17 +135,21 @@ class Request:
     already in `dtype` (`numpy_dtype`); ``g``, the cotangent of the output, for ``vjp`` and ``hvp``;
     ``v_x``, the tangent of x, and the like for ``jvp`` and ``hvp``; ``answer`` for a control."""
     axis: int = -1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the call that are no arrays: numbers, texts or None by name."""
+    keywords: tuple[str, ...] = ()
+    """Of the arrays, those that are keyword arguments and no inputs: ``weight``."""
 
     @property
     def function(self) -> tuple[Any, ...]:
         """What is called, whatever it is called on."""
         return (self.implementation, self.derivative, self.argument, self.dtype, self.mode,
-                self.axis)  # fmt: skip
+                self.axis, tuple(sorted(self.options.items())), self.keywords)  # fmt: skip
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """What a compiler compiles for: the function and the shapes."""
-        return (*self.function, *(array.shape for array in self.arrays.values()))
+        """What a compiler compiles for: the function, the shapes and the dtypes."""
+        return (*self.function, *((a.shape, a.dtype.name) for a in self.arrays.values()))
 
     @property
     def rows(self) -> int:

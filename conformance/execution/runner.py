@@ -32,6 +32,7 @@ from conformance.execution.protocol import (
 from conformance.execution.state import State
 from conformance.execution.wire import answer_limit
 from conformance.frameworks.base import Framework, GarbageError, UnsupportedError, array_names
+from conformance.declarations import with_options
 from conformance.registry import Implementation
 from conformance.text import exact, type_name
 
@@ -136,6 +137,9 @@ class Runner:
         missing = [name for name in names if name not in request.arrays]
         if missing:
             raise _Harness(f"the request lacks the arrays {', '.join(missing)}")
+        given = {*request.options, *request.keywords}
+        if untaken := sorted(given - set(implementation.parameters)):
+            raise _Harness(f"{implementation.name} takes no {', '.join(untaken)}")
         try:
             expected = numpy_dtype(request.dtype)
         except ProtocolError as error:
@@ -153,8 +157,9 @@ class Runner:
         key = request.function
         function = self._prepared.get(key)
         if function is None:
+            given = with_options(implementation, request.options, request.keywords)
             function = self.framework.prepare(
-                implementation, request.derivative, request.argument, request.mode, request.axis
+                given, request.derivative, request.argument, request.mode, request.axis
             )
             self._prepared[key] = function
         seconds, value = self._timed(function, inputs)

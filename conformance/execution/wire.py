@@ -235,6 +235,8 @@ def request_header(request: Request) -> dict[str, Any]:
         "dtype": request.dtype,
         "mode": request.mode,
         "axis": request.axis,
+        "options": dict(request.options),
+        "keywords": list(request.keywords),
     }
 
 
@@ -248,6 +250,8 @@ def request_from(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Requ
         dtype=header["dtype"],
         mode=header["mode"],
         axis=header["axis"],
+        options=header["options"],
+        keywords=tuple(header["keywords"]),
         arrays=arrays,
     )
 

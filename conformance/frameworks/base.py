@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from conformance.declarations import LABEL_DTYPES
 from conformance.execution.protocol import Array
 from conformance.registry import OPS, Implementation, distribution_version
 
@@ -108,6 +109,11 @@ class Framework(ABC):
     def context_for(cls, dtype: str) -> str:
         """The context that `dtype` runs in."""
         return cls.contexts.get(dtype, DEFAULT)
+
+    @classmethod
+    def label_dtypes(cls, dtype: str) -> tuple[str, ...]:
+        """The integer dtypes that arrays can have where logits have `dtype`."""
+        return LABEL_DTYPES
 
     @classmethod
     def runs_in(cls, context: str, dtype: str, mode: str) -> bool:

@@ -63,6 +63,12 @@ class Jax(Framework):
             "XLA_FLAGS": single_threaded_xla(),
         }
 
+    @classmethod
+    def label_dtypes(cls, dtype: str) -> tuple[str, ...]:
+        """Without x64 there are no 64-bit integers; int64 goes in as int32, see `to_framework`."""
+        wide = () if cls.context_for(dtype) == X64 else ("int64", "uint64")
+        return tuple(name for name in super().label_dtypes(dtype) if name not in wide)
+
     def load(self, context: str, *, own_process: bool = True) -> None:
         """Import JAX; the environment has said the rest."""
         import jax
