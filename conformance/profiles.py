@@ -50,9 +50,9 @@ class Profile:
         them), and in compiled modes.
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
-    situations, compiled_situations : int
-        At most how many situations of a family run eagerly, and in compiled modes, where each is a
-        compilation of its own.
+    situations, costly_situations, compiled_situations : int
+        At most how many situations of a family run in eager mode, in eager JAX, and in compiled
+        modes, where each is a compilation of its own.
     """
 
     name: str
@@ -69,11 +69,18 @@ class Profile:
     compiled_lengths: tuple[int, ...]
     rows: Mapping[int, int]
     situations: int
+    costly_situations: int
     compiled_situations: int
 
     def limit(self, n: int) -> int:
         """At most how many rows of length n a family contributes."""
         return next(count for least, count in sorted(self.rows.items(), reverse=True) if n >= least)
+
+    def situations_for(self, framework: str, mode: str) -> int:
+        """At most how many situations of a family a framework is asked in a mode."""
+        if mode != "eager":
+            return self.compiled_situations
+        return self.costly_situations if framework == "jax" else self.situations
 
     def lengths_for(self, framework: str, mode: str, derivative: str) -> tuple[int, ...]:
         """The row lengths of a framework, mode and derivative."""
@@ -124,6 +131,7 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=(2, 17, 1000),
             rows={1: 48, 4: 16, 129: 2},
             situations=9,
+            costly_situations=5,
             compiled_situations=0,
         ),
         Profile(
@@ -141,6 +149,7 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=(2, 7, 17, 128, 1000),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
             situations=100,
+            costly_situations=16,
             compiled_situations=4,
         ),
         Profile(
@@ -158,6 +167,7 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=LENGTHS,
             rows={1: 96, 129: 16, 1001: 2},
             situations=100,
+            costly_situations=100,
             compiled_situations=100,
         ),
     )

@@ -82,8 +82,7 @@ class Reduction:
             for s in _every(cell.family, entry.op, cell.dtype, bench.plan.seed)
             if answerable(entry, s)
         ]
-        limit = profile.situations if cell.mode == "eager" else profile.compiled_situations
-        found = _spread(every, limit)
+        found = _spread(every, profile.situations_for(entry.framework, cell.mode))
         known = {s.case_id for s in found}
         for case_id in bench.registry.witnesses(cell, entry):
             if case_id not in known and situations.is_id(case_id):

@@ -66,6 +66,7 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
     framework="tensorflow",
     name="tensorflow.nn.sparse_softmax_cross_entropy_with_logits",
     url=f"{_DOCS}nn/sparse_softmax_cross_entropy_with_logits",
+    label_dtypes=("int32", "int64"),
 )
 def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The built-in, which wants the classes last."""

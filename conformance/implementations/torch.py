@@ -164,7 +164,7 @@ def sparse_softmax_cross_entropy(
     framework="torch",
     name="torch.nn.functional.cross_entropy.indices.middle",
     url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
-    label_dtypes=LABELS,
+    label_dtypes=LABELS[:1],  # bytes are taken with the classes last only
 )
 def sparse_softmax_cross_entropy_in_the_middle(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The built-in with class indices, the classes in the middle."""
