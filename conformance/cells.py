@@ -121,7 +121,10 @@ def cells_of(entry: Implementation, profile: Profile) -> list[Cell]:
             if cell.context in framework.switched
             else applies(profile, entry, cell.derivative, cell.dtype, cell.mode)
         )
-        and (cell.concern not in concerns.OWN or concerns.OWN[cell.concern].asks(profile, entry, cell))
+        and (
+            cell.concern not in concerns.OWN
+            or concerns.OWN[cell.concern].asks(profile, entry, cell)
+        )
     ]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from conformance.bench import Bench
     from conformance.cells import Cell
 
-__all__ = ["REDUCTION", "RAISES", "answerable", "request"]
+__all__ = ["RAISES", "REDUCTION", "answerable", "request"]
 
 RAISES = "raises_on_labels"
 """The flag of a cell in which labels without a class raised."""
@@ -68,8 +68,10 @@ class Reduction:
         if needs and not needs & set(entry.parameters):
             return False
         if cell.mode != "eager":
-            return bool(entry.parameters) and entry.variant == "builtin" and (
-                profile.compiled_situations > 0
+            return (
+                bool(entry.parameters)
+                and entry.variant == "builtin"
+                and (profile.compiled_situations > 0)
             )
         small = profile.builtins_only
         return not small or (bool(entry.parameters) and cell.dtype in ("float32", "bfloat16"))
@@ -91,9 +93,7 @@ class Reduction:
                     found.append(situation)
         return found
 
-    def run(
-        self, bench: Bench, cell: Cell, rows: Sequence[Situation], policy: Underflow
-    ) -> Trial:
+    def run(self, bench: Bench, cell: Cell, rows: Sequence[Situation], policy: Underflow) -> Trial:
         """One call for each situation."""
         entry, fmt = bench.plan.entry(cell), formats.get(cell.dtype)
         executor, trial = bench.executor(entry, cell.context), Trial()

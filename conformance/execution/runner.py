@@ -17,6 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from conformance.declarations import with_options
 from conformance.execution.namespaces import PROCESS, Namespaces
 from conformance.execution.protocol import (
     Array,
@@ -32,7 +33,6 @@ from conformance.execution.protocol import (
 from conformance.execution.state import State
 from conformance.execution.wire import answer_limit
 from conformance.frameworks.base import Framework, GarbageError, UnsupportedError, array_names
-from conformance.declarations import with_options
 from conformance.registry import Implementation
 from conformance.text import exact, type_name
 

@@ -103,9 +103,7 @@ def sparse_softmax_cross_entropy(
     rows, k = jnp.where(counts[..., None], rows, 0), jnp.where(counts, k, 0)
     losses, weights = hard_losses(jax.nn.log_softmax(rows), k, weight, label_smoothing)
     zero = jnp.zeros((), x.dtype)
-    return reduced(
-        jnp.where(counts, losses, zero), jnp.where(counts, weights, zero), reduction
-    )
+    return reduced(jnp.where(counts, losses, zero), jnp.where(counts, weights, zero), reduction)
 
 
 @implementation(

@@ -48,9 +48,7 @@ def masked_softmax(x: Any, mask: Any, *, axis: int = -1) -> Any:
     url=f"{_DOCS}nn/log_softmax",
     parameters=("reduction",),
 )
-def softmax_cross_entropy(
-    x: Any, target: Any, *, reduction: str = "none", axis: int = -1
-) -> Any:
+def softmax_cross_entropy(x: Any, target: Any, *, reduction: str = "none", axis: int = -1) -> Any:
     """-sum t log_softmax(x), differentiated as it is written."""
     import tensorflow as tf
 

@@ -14,8 +14,8 @@ _SPECIAL = "https://docs.pytorch.org/docs/stable/special.html"
 NO_IGNORED_INDEX = -(2**63) + 1
 """The contract ignores no label by default, PyTorch ignores -100: a label that hardly occurs."""
 
-LABELS = ("int64", "uint8")
-"""What PyTorch takes as class indices."""
+LABELS = ("int64",)
+"""What PyTorch documents for class indices; it takes bytes in some of its kernels, too."""
 
 
 @implementation(
@@ -164,7 +164,7 @@ def sparse_softmax_cross_entropy(
     framework="torch",
     name="torch.nn.functional.cross_entropy.indices.middle",
     url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
-    label_dtypes=LABELS[:1],  # bytes are taken with the classes last only
+    label_dtypes=LABELS,
 )
 def sparse_softmax_cross_entropy_in_the_middle(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The built-in with class indices, the classes in the middle."""
@@ -215,7 +215,7 @@ def nll_loss(
     name="torch.nn.functional.log_softmax.gather",
     variant="composition",
     url=f"{_DOCS}torch.gather.html",
-    label_dtypes=("int64",),
+    label_dtypes=LABELS,
 )
 def gather_of_log_softmax(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The log-probability at the label."""

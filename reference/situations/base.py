@@ -149,9 +149,7 @@ def generate(
     if op not in family.ops:
         return []
     chosen = range(len(family.makers)) if index is None else index
-    return [
-        _made(family, op, fmt, seed, k) for k in chosen if 0 <= k < len(family.makers)
-    ]
+    return [_made(family, op, fmt, seed, k) for k in chosen if 0 <= k < len(family.makers)]
 
 
 def _made(family: Family, op: str, fmt: Format, seed: int, k: int) -> Situation:
