@@ -149,8 +149,8 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=(2, 7, 17, 128, 1000),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
             situations=100,
-            costly_situations=16,
-            compiled_situations=4,
+            costly_situations=10,
+            compiled_situations=3,
         ),
         Profile(
             "exhaustive",

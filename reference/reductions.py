@@ -1,4 +1,4 @@
-"""Exact answers to situations: losses of rows with labels, weights and options, and what they sum to.
+"""Exact answers to situations: losses of rows with labels, weights and options, and their sums.
 
 With label k, class weights w (1 where there are none), smoothing a over C classes, and soft
 targets t in place of the one-hot row of k::

@@ -50,12 +50,17 @@ class Reduction:
     """See the module."""
 
     name = "reduction"
-    versions = {name: family.version for name, family in situations.FAMILIES.items()}
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Of the families of situations."""
+        return {name: family.version for name, family in situations.FAMILIES.items()}
 
     def asks(self, profile: Profile, entry: Implementation, cell: Cell) -> bool:
-        """Values and gradients of the losses; in a small or compiled profile, of those with options.
+        """Values and gradients of the losses.
 
-        Where little is to be run, what has no options has little to show.
+        Where little is to be run (a small profile, compiled modes), of those with options: what has
+        none has little to show.
         """
         family = situations.FAMILIES[cell.family]
         if entry.op not in family.ops or cell.derivative not in ("value", "vjp"):
@@ -149,11 +154,12 @@ def answerable(entry: Implementation, situation: Situation) -> bool:
         return True
     if not situation.parameters <= set(entry.parameters):
         return False
-    dtype = situation.label_dtype
-    if not dtype:
+    label = situation.inputs.get("label")
+    if label is None:
         return True
-    exchanged = get_framework(entry.framework).label_dtypes(situation.format)
-    return dtype in exchanged and (entry.label_dtypes is None or dtype in entry.label_dtypes)
+    if entry.label_dtypes is not None and label.dtype.name not in entry.label_dtypes:
+        return False
+    return get_framework(entry.framework).takes_labels(label, situation.format)
 
 
 def request(

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from conformance.declarations import LABEL_DTYPES
 from conformance.execution.protocol import Array
 from conformance.registry import OPS, Implementation, distribution_version
 
@@ -111,9 +110,9 @@ class Framework(ABC):
         return cls.contexts.get(dtype, DEFAULT)
 
     @classmethod
-    def label_dtypes(cls, dtype: str) -> tuple[str, ...]:
-        """The integer dtypes that arrays can have where logits have `dtype`."""
-        return LABEL_DTYPES
+    def takes_labels(cls, label: Array, dtype: str) -> bool:
+        """Whether these labels can enter the framework where logits have `dtype`."""
+        return True
 
     @classmethod
     def runs_in(cls, context: str, dtype: str, mode: str) -> bool:

@@ -64,10 +64,11 @@ class Jax(Framework):
         }
 
     @classmethod
-    def label_dtypes(cls, dtype: str) -> tuple[str, ...]:
-        """Without x64 there are no 64-bit integers; int64 goes in as int32, see `to_framework`."""
-        wide = () if cls.context_for(dtype) == X64 else ("int64", "uint64")
-        return tuple(name for name in super().label_dtypes(dtype) if name not in wide)
+    def takes_labels(cls, label: Array, dtype: str) -> bool:
+        """Without x64 there are no 64-bit integers, but `to_framework` makes int32 of int64."""
+        if cls.context_for(dtype) == X64 or label.dtype.itemsize < 8:
+            return True
+        return label.dtype == np.int64 and bool(np.all(label == label.astype(np.int32)))
 
     def load(self, context: str, *, own_process: bool = True) -> None:
         """Import JAX; the environment has said the rest."""

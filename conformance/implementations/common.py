@@ -103,7 +103,7 @@ def mutants(
         modes=("eager",),
         derivatives=("value",),
         parameters=("reduction", "ignore_index"),
-        label_dtypes=("int64", "int32"),
+        label_dtypes=("int64",),
         caught_by={
             "concern": "reduction",
             "derivative": "value",

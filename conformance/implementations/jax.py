@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from conformance.implementations.common import control, mutants
-from conformance.implementations.jax_reductions import counting, hard_losses
+from conformance.implementations.jax_reductions import counting, hard_losses, reduced
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -187,7 +187,7 @@ def _mean_of_all(
     rows = jnp.where(counts[..., None], jnp.moveaxis(x, axis, -1), 0)
     losses, _ = hard_losses(jax.nn.log_softmax(rows), jnp.where(counts, label, 0), None, 0.0)
     losses = jnp.where(counts, losses, 0)
-    return {"none": jnp.asarray, "sum": jnp.sum, "mean": jnp.mean}[reduction](losses)
+    return reduced(losses, jnp.ones_like(losses), reduction)
 
 
 mutants(

@@ -78,11 +78,6 @@ class Situation:
         return frozenset(found | ({"weight"} & self.inputs.keys()))
 
     @property
-    def label_dtype(self) -> str:
-        """The dtype of the labels; empty where there are none."""
-        return self.inputs["label"].dtype.name if "label" in self.inputs else ""
-
-    @property
     def reduction(self) -> str:
         """``none``, ``sum`` or ``mean``."""
         return str(self.options["reduction"])

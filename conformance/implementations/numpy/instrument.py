@@ -42,9 +42,10 @@ def _mean_of_all(
     reduction: str = "none",
     axis: int = -1,
 ) -> Array:
-    losses = sparse_softmax_cross_entropy(x, label, ignore_index=ignore_index, axis=axis)
-    reduce = {"none": np.asarray, "sum": np.sum, "mean": np.mean}[reduction]
-    return np.asarray(reduce(losses))
+    losses: Array = sparse_softmax_cross_entropy(x, label, ignore_index=ignore_index, axis=axis)
+    if reduction == "none":
+        return losses
+    return np.asarray(np.mean(losses) if reduction == "mean" else np.sum(losses))
 
 
 mutants(
