@@ -131,7 +131,7 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=(2, 17, 1000),
             rows={1: 48, 4: 16, 129: 2},
             situations=9,
-            costly_situations=5,
+            costly_situations=2,
             compiled_situations=0,
         ),
         Profile(

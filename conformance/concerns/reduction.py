@@ -89,7 +89,10 @@ class Reduction:
             for s in _every(cell.family, entry.op, cell.dtype, bench.plan.seed)
             if answerable(entry, s)
         ]
-        found = _spread(every, profile.situations_for(entry.framework, cell.mode))
+        limit = profile.situations_for(entry.framework, cell.mode)
+        if entry.role == "mutant":  # it must be caught however little is asked
+            limit = profile.situations
+        found = _spread(every, limit)
         known = {s.case_id for s in found}
         for case_id in bench.registry.witnesses(cell, entry):
             if case_id not in known and situations.is_id(case_id):
