@@ -52,8 +52,8 @@ SHIFTED = frozenset({"optax.losses.softmax_cross_entropy_with_integer_labels"})
 ZERO_MEAN = frozenset({"keras.losses.SparseCategoricalCrossentropy"})
 """Whose mean of nothing is 0 (keras-mean-of-nothing)."""
 
-FLUSHING = frozenset({"jax"})
-"""XLA's kernels on the CPU return no subnormal numbers (flag `flush`)."""
+FLUSHING = frozenset({"jax", "tensorflow"})
+"""Whose kernels on the CPU return no subnormal numbers (flag `flush`)."""
 
 
 @pytest.fixture(scope="module", params=tuple(LOSSES))
