@@ -62,13 +62,20 @@ def evaluate(
         strong_bound = absolute(strong, chosen["strong"].unit_roundoff)
         if fmt.is_narrow:
             strong_bound = strong_bound + np.longdouble(u) * np.abs(strong.v)
-        return Bounds(
+        found = Bounds(
             absolute(weak, u),
             absolute(pairwise, u),
             strong_bound,
             textbook("magnitude").e,
             np.longdouble(u) * weak.e,
         )
+    return _of_nothing(found, eta) if terms.of_nothing else found
+
+
+def _of_nothing(bounds: Bounds, eta: Any) -> Bounds:
+    """A mean of nothing: what is judged at all (gradients of ignored rows) is exactly 0."""
+    names = ("weak", "pairwise", "strong", "magnitude", "roundoff")
+    return Bounds(**{name: np.full_like(getattr(bounds, name), eta) for name in names})
 
 
 class _Book:
