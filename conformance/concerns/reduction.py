@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from conformance.bench import Bench
     from conformance.cells import Cell
 
-__all__ = ["RAISES", "REDUCTION", "answerable", "request"]
+__all__ = ["RAISES", "REDUCTION", "answer", "answerable", "request"]
 
 RAISES = "raises_on_labels"
 """The flag of a cell in which labels without a class raised."""
@@ -103,7 +103,18 @@ class Reduction:
 
     def run(self, bench: Bench, cell: Cell, rows: Sequence[Situation], policy: Underflow) -> Trial:
         """One call for each situation."""
-        entry, fmt = bench.plan.entry(cell), formats.get(cell.dtype)
+        return self.ask(bench, cell, rows, bench.plan.entry(cell), policy)
+
+    def ask(
+        self,
+        bench: Bench,
+        cell: Cell,
+        rows: Sequence[Situation],
+        entry: Implementation,
+        policy: Underflow,
+    ) -> Trial:
+        """The answers of an implementation."""
+        fmt = formats.get(cell.dtype)
         executor, trial = bench.executor(entry, cell.context), Trial()
         for situation in rows:
             if trial.cost > _DEATHS:
@@ -163,6 +174,41 @@ def answerable(entry: Implementation, situation: Situation) -> bool:
     if entry.label_dtypes is not None and label.dtype.name not in entry.label_dtypes:
         return False
     return get_framework(entry.framework).takes_labels(label, situation.format)
+
+
+def answer(
+    bench: Bench,
+    situation: Situation,
+    entry: Implementation,
+    derivative: str,
+    argument: str,
+    mode: str,
+) -> dict[str, Any] | None:
+    """One implementation's answer to one situation; None where it cannot be asked.
+
+    Returns
+    -------
+    dict
+        ``result`` (rows, or None with a ``message``).
+    """
+    from conformance.cells import Cell
+
+    framework = get_framework(entry.framework)
+    if not answerable(entry, situation) or framework.unsupported_reason(
+        entry, derivative, argument, situation.format, mode
+    ):
+        return None
+    out: dict[str, Any] = {"implementation": entry.name, "framework": entry.framework,
+                           "mode": mode, "result": None}  # fmt: skip
+    if bench.version(entry.framework) is None or entry.missing_requirements():
+        return out | {"message": "not installed"}
+    cell = Cell("reduction", entry.name, derivative, argument, situation.format, mode, "cpu",
+                framework.context_for(situation.format), situation.family)  # fmt: skip
+    trial = REDUCTION.ask(bench, cell, [situation], entry, Underflow("none", 0.0, float("inf")))
+    if not trial.answered:
+        raised = "raises, as it may for a label that names no class"
+        return out | {"message": raised if RAISES in trial.flags else trial.message}
+    return out | {"result": trial.answered[0].result.tolist()}
 
 
 def request(
