@@ -58,7 +58,7 @@ def evaluate(
         pairwise = textbook("pairwise")
         weak = textbook("weak") if chosen["weak"] != chosen["pairwise"] else pairwise
         arithmetic = BoundArithmetic(chosen["strong"])
-        strong = terms.formula(derivative, argument)(arithmetic)
+        strong = terms.formula(argument)(arithmetic)
         strong_bound = absolute(strong, chosen["strong"].unit_roundoff)
         if fmt.is_narrow:
             strong_bound = strong_bound + np.longdouble(u) * np.abs(strong.v)

@@ -226,8 +226,8 @@ class Terms:
             scale = scale * (one - smoothing)
         return -scale * a.exact(self.weight[None, :]) * row.l
 
-    def formula(self, derivative: str, argument: str) -> Any:
-        """The formula of a map."""
+    def formula(self, argument: str) -> Any:
+        """The formula of a map, by its argument."""
         return {"-": self.value, "x": self.vjp_x, "target": self.vjp_target}[argument]
 
 
@@ -377,7 +377,7 @@ def _decide(
     for index, value in settled.fractions.items():
         hi[index], lo[index], exponent[index] = expand_fraction(value)
     open_ = settled.codes == FORMULA
-    formula = terms.formula("", argument)
+    formula = terms.formula(argument)
     tiers: list[tuple[int, Any]] = [(DOUBLE_DOUBLE, DoubleDouble())]
     if fmt.precision <= 24:
         tiers.insert(0, (BINARY64, Binary64()))
@@ -435,16 +435,14 @@ def _answer(terms: Terms, references: References, derivative: str) -> Answer:
 
 
 def _kind(terms: Terms, row: int) -> str:
-    """What kind of row this is: ``ignored.nan_input``, ``invalid_label``, ``some_minus_inf``."""
+    """What kind of row this is: ``ignored.nan_input``, ``invalid_label``, ``minus_inf``."""
     if terms.invalid[row]:
         return "invalid_label"
     x = terms.x[row]
-    if np.isnan(x).any():
-        kind = "nan_input"
-    else:
-        kind = "finite" if np.isfinite(x).all() else "plus_inf" if (x > 0).any() else "minus_inf"
-        if kind == "plus_inf" and not (x == np.inf).any():
-            kind = "minus_inf"
+    found = (
+        ("nan_input", np.isnan(x)), ("plus_inf", x == np.inf), ("minus_inf", x == -np.inf)
+    )  # fmt: skip
+    kind = next((name for name, where in found if where.any()), "finite")
     return f"ignored.{kind}" if terms.ignored[row] else kind
 
 
