@@ -24,7 +24,7 @@ from . import formats
 from .arithmetic.bounds import Bound, BoundArithmetic, Wide
 from .bounds import Bounds, constants
 from .ops.base import Textbook
-from .reductions import Terms
+from .reduction_terms import Terms
 from .situations.base import Situation
 
 __all__ = ["evaluate"]
