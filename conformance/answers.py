@@ -16,14 +16,17 @@ from typing import Any, TypeVar, cast
 from numpy.typing import NDArray
 
 from conformance import shelf
-from reference import bounds, cases, oracle
+from reference import bounds, cases, oracle, reduction_bounds, reductions
 from reference.bounds import Bounds
 from reference.cases import Case
 from reference.formats import Format
 from reference.oracle import References
+from reference.situations import Situation
 
-A = TypeVar("A", References, Bounds)
+A = TypeVar("A", References, Bounds, reductions.Answer)
 Arrays = list[NDArray[Any]]
+
+_Kept = References | Bounds | reductions.Answer
 
 _CACHED_ELEMENTS = 8_000_000
 _WORTH_SHARING = 0.005
@@ -50,7 +53,7 @@ class Answers:
     def __init__(self, elements: int = _CACHED_ELEMENTS) -> None:
         self._lock = threading.Lock()
         self._room = elements
-        self._kept: OrderedDict[tuple[Any, ...], References | Bounds] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
         self._shelf = shelf.of_run()
         self.seconds = 0.0
 
@@ -76,21 +79,45 @@ class Answers:
             lambda arrays: Bounds(*arrays),
         )  # fmt: skip
 
-    def _get(self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A]) -> A:
+    def of_situation(
+        self, situation: Situation, derivative: str, argument: str
+    ) -> reductions.Answer:
+        """The exact answer to a situation."""
+        return self._get(
+            (situation.case_id, derivative, argument),
+            lambda: reductions.evaluate(situation, derivative, argument),
+        )
+
+    def situation_bounds(
+        self, situation: Situation, derivative: str, argument: str, *, flushes: bool
+    ) -> Bounds:
+        """The error bounds of a situation."""
+        return self._get(
+            (situation.case_id, derivative, argument, flushes),
+            lambda: reduction_bounds.evaluate(situation, derivative, argument, flushes=flushes),
+        )
+
+    def _get(
+        self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A] | None = None
+    ) -> A:
+        """An answer from memory, from the shelf where ``of`` makes it of arrays, or made."""
         with self._lock:
             return self._made(key, make, of)
 
-    def _made(self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A]) -> A:
+    def _made(
+        self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A] | None
+    ) -> A:
         if key in self._kept:
             self._kept.move_to_end(key)
             return cast(A, self._kept[key])
         start = time.perf_counter()
-        left = self._shelf.get(key) if self._shelf else None
-        found = make() if left is None else of(left)
+        mine = self._shelf if of else None
+        left = mine.get(key) if mine else None
+        found = make() if left is None or of is None else of(left)
         seconds = time.perf_counter() - start
         self.seconds += seconds
-        if self._shelf and left is None and seconds >= _WORTH_SHARING:
-            self._shelf.put(key, _arrays(found))
+        if mine and left is None and seconds >= _WORTH_SHARING:
+            mine.put(key, _arrays(found))
         self._kept[key] = found
         self._room -= _size(found)
         while self._room < 0 and len(self._kept) > 1:
@@ -103,10 +130,12 @@ def _references(fmt: Format, hi: Any, lo: Any, exponent: Any, codes: Any, tier: 
     return References(hi, lo, exponent, codes, tier, fmt)
 
 
-def _arrays(answer: References | Bounds) -> Arrays:
+def _arrays(answer: _Kept) -> Arrays:
     """The arrays of an answer in the order of its fields; a format, the last one, is none."""
     return [getattr(answer, f.name) for f in fields(answer) if f.name != "format"]
 
 
-def _size(answer: References | Bounds) -> int:
+def _size(answer: _Kept) -> int:
+    if isinstance(answer, reductions.Answer):
+        answer = answer.references
     return int(answer.codes.size if isinstance(answer, References) else 2 * answer.weak.size)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance import deviations, judge, ladders, witnesses
+from conformance import concerns, deviations, judge, ladders, witnesses
 from conformance import policy as policies
 from conformance.answers import Answers, Question
 from conformance.cells import Cell, must_catch
@@ -29,7 +29,7 @@ from conformance.registry import BUILTIN_MODULES, OPS, Implementation
 from conformance.rows import call_rows
 from conformance.ruling import ruled
 from conformance.trial import Trial, batches, request, scales
-from reference import bounds, cases, formats, metrics, oracle
+from reference import bounds, cases, formats, metrics, oracle, situations
 from reference.cases import Case
 from reference.metrics import Underflow
 
@@ -84,7 +84,7 @@ class Bench:
         )
         self._executors: dict[tuple[str, str, bool], Caller] = {}
         self._lost: set[str] = set()
-        self._answers = Answers() if answers is None else answers
+        self.answers = Answers() if answers is None else answers
         self._policies: dict[tuple[str, ...], Underflow] = {}
         self._versions: dict[str, str | None] = {}
         self.given: dict[str, dict[str, Any]] = {}
@@ -121,10 +121,11 @@ class Bench:
         if reason is not None:
             return row | {"verdict": "unsupported", "message": reason}
 
-        before = self._answers.seconds
-        rows = self.cases(cell)
+        before = self.answers.seconds
+        own = concerns.OWN.get(cell.concern)
+        rows = own.cases(self, cell) if own else self.cases(cell)
         policy = self.policy(cell) if entry.role != "control" else _NO_POLICY
-        trial = self._run(cell, rows, policy)
+        trial = own.run(self, cell, rows, policy) if own else self._run(cell, rows, policy)
         documented = self._witnesses(cell, entry, version, rows)
         judgement = judge.judge(
             formats.get(cell.dtype),
@@ -143,7 +144,7 @@ class Bench:
         row |= {
             "seconds_framework": trial.seconds,
             "seconds_compile": trial.compile_seconds,
-            "seconds_oracle": self._answers.seconds - before,
+            "seconds_oracle": self.answers.seconds - before,
             "flags": sorted({*judgement.flags, *trial.flags}),
         }
         if trial.unsupported is not None and not trial.answered:
@@ -154,7 +155,7 @@ class Bench:
         return row | ruled(self.rules, self.registry, cell, entry, version, judgement)
 
     def _witnesses(
-        self, cell: Cell, entry: Implementation, version: str | None, rows: Sequence[Case]
+        self, cell: Cell, entry: Implementation, version: str | None, rows: Sequence[Any]
     ) -> dict[str, tuple[str, ...]]:
         """Of the entries that apply to a cell, the witnesses that run in it."""
         ran = {c.case_id for c in rows}
@@ -195,7 +196,7 @@ class Bench:
         found += cases.witnesses(entry.op, cell.dtype, cell.family, without=entry.lacks)
         known = {case.case_id for case in found}
         for case_id in self.registry.witnesses(cell, entry):
-            if case_id not in known:
+            if case_id not in known and not situations.is_id(case_id):
                 case = cases.by_id(case_id)
                 if case.family == cell.family and set(entry.inputs) == case.arguments:
                     found.append(case)
@@ -241,7 +242,7 @@ class Bench:
         if not answered:
             return _NO_POLICY
         question = _question(cell, op)
-        flushing = [self._answers.bounds(question, a.cases, flushes=True) for a in answered]
+        flushing = [self.answers.bounds(question, a.cases, flushes=True) for a in answered]
         return metrics.underflow(
             np.concatenate([a.result for a in answered]),
             oracle.join([a.references for a in answered]),
@@ -310,14 +311,14 @@ class Bench:
         entry = entry or self.plan.entry(cell)
         question = _question(cell, entry.op)
         trial = Trial()
-        executor = self._executor(entry, cell.context)
+        executor = self.executor(entry, cell.context)
         left = float(deaths)
         for batch in batches(rows):
             if left <= 0:
                 trial.flags.add("stopped_early")
                 break
-            refs = self._answers.references(question, batch.rows)
-            limits = self._answers.bounds(question, batch.rows, flushes=policy.flushes)
+            refs = self.answers.references(question, batch.rows)
+            limits = self.answers.bounds(question, batch.rows, flushes=policy.flushes)
             sent = request(cell, entry, batch, refs, question.format)
             once = entry.name in self._lost and not trial.answered
             answers = call_rows(executor, sent, restarts=0 if once else left)
@@ -330,7 +331,7 @@ class Bench:
         trial.cost = deaths - left
         return trial
 
-    def _executor(self, entry: Implementation, context: str) -> Caller:
+    def executor(self, entry: Implementation, context: str) -> Caller:
         """The executor of an implementation: plug-ins never share one with the built-in ones."""
         own = entry.module in BUILTIN_MODULES
         key = (entry.framework, process_context(context), own)
@@ -375,7 +376,7 @@ def _evidence(
     return found
 
 
-def _premature(policy: Underflow, rows: Sequence[Case]) -> Breach:
+def _premature(policy: Underflow, rows: Sequence[Any]) -> Breach:
     return Breach(
         "premature",
         rows[0].case_id if rows else "",

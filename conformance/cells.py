@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
+from conformance import concerns
 from conformance.frameworks import get_framework
 from conformance.profiles import CONTEXT_CELLS, FIRST, GRAPH_MODES, SESSION_OPS, Profile
 from conformance.registry import BUILTIN_MODULES, Implementation
@@ -119,6 +120,10 @@ def cells_of(entry: Implementation, profile: Profile) -> list[Cell]:
             applies_in_context(profile, entry, cell)
             if cell.context in framework.switched
             else applies(profile, entry, cell.derivative, cell.dtype, cell.mode)
+        )
+        and (
+            cell.concern not in concerns.OWN
+            or concerns.OWN[cell.concern].asks(profile, entry, cell)
         )
     ]
 

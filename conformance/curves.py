@@ -53,11 +53,14 @@ class Measured:
     cases : sequence of Case
     ulp, ratio : ndarray
         Infinite where a NaN or an infinity is wrong, 0 where a special value is right.
+    placed : bool
+        Whether the rows are rows of logits, where a gap or an argument says where an error is.
     """
 
     cases: Sequence[Case]
     ulp: F64
     ratio: F64
+    placed: bool = True
 
 
 def curves(parts: Iterable[Measured]) -> dict[str, dict[str, Any]]:
@@ -71,7 +74,7 @@ def curves(parts: Iterable[Measured]) -> dict[str, dict[str, Any]]:
             bins, number = np.unique(half_octaves(values), return_counts=True)
             for k, count in zip(bins.tolist(), number.tolist(), strict=True):
                 counts[name][k] = counts[name].get(k, 0) + count
-        for name, bins in _places(part).items():
+        for name, bins in _places(part).items() if part.placed else ():
             curve = largest.setdefault(name, {})
             for k in np.unique(bins[bins != _NONE]).tolist():
                 curve[k] = max(curve.get(k, 0.0), float(part.ulp[bins == k].max()))

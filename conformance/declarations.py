@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "DERIVATIVES",
     "FRAMEWORKS",
     "OPS",
+    "PARAMETERS",
     "ROLES",
     "VARIANTS",
     "Implementation",
@@ -28,6 +29,7 @@ __all__ = [
     "declaration",
     "describe",
     "distribution_version",
+    "with_options",
 ]
 
 
@@ -91,6 +93,11 @@ FRAMEWORKS: tuple[str, ...] = ("numpy", "torch", "tensorflow", "jax")
 ROLES: tuple[str, ...] = ("subject", "antipattern", "control", "mutant")
 VARIANTS: tuple[str, ...] = ("builtin", "composition")
 DERIVATIVES: tuple[str, ...] = ("value", "vjp", "jvp", "hvp")
+PARAMETERS: tuple[str, ...] = ("reduction", "weight", "ignore_index", "label_smoothing")
+"""Keyword arguments of losses: ``none``, ``sum`` or ``mean``; an array of class weights; a label
+that is not counted, or None; how much of each row goes to all classes."""
+LABEL_DTYPES: tuple[str, ...] = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64",
+                                 "uint64")  # fmt: skip
 SUPPLIED = ("vjp", "jvp", "hvp")
 """Derivatives that an implementation in NumPy brings itself."""
 _LONGEST_NAME = 120
@@ -133,13 +140,20 @@ class Implementation:
     must catch it."""
     requires: tuple[str, ...] = ()
     """Distributions needed beside the framework; without one of them it is `not installed`."""
+    parameters: tuple[str, ...] = ()
+    """Of `PARAMETERS`, the keyword arguments that it takes."""
+    label_dtypes: tuple[str, ...] | None = None
+    """The integer dtypes of labels that it is documented to take; None for all."""
     module: str = ""
     """Where it was declared."""
+    keywords: tuple[str, ...] = ()
+    """Arrays behind the inputs that it gets as keyword arguments, see `with_options`."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The inputs that it is called with, in order."""
-        return tuple(name for name in OPS[self.op].inputs if name not in self.without)
+        """The arrays that it is called with, in order."""
+        own = (name for name in OPS[self.op].inputs if name not in self.without)
+        return (*own, *self.keywords)
 
     @property
     def lacks(self) -> str:
@@ -154,6 +168,36 @@ class Implementation:
     def missing_requirements(self) -> tuple[str, ...]:
         """The required distributions that are not installed beside this Python."""
         return tuple(name for name in self.requires if distribution_version(name) is None)
+
+
+def with_options(
+    entry: Implementation, options: Mapping[str, Any], keywords: tuple[str, ...]
+) -> Implementation:
+    """The implementation with its keyword arguments given, and some arrays to be given as such.
+
+    Parameters
+    ----------
+    entry : Implementation
+    options : mapping
+        Keyword arguments by name.
+    keywords : tuple of str
+        Names of arrays: the last of the inputs of what is returned, in this order.
+    """
+    if not options and not keywords:
+        return entry
+
+    def given(function: Function, before: int) -> Function:
+        """`before` arguments come before the inputs."""
+        count = before + len(entry.inputs)
+
+        def called(*arrays: Any, **more: Any) -> Any:
+            named = dict(zip(keywords, arrays[count:], strict=True))
+            return function(*arrays[:count], **named, **options, **more)
+
+        return called
+
+    vjp = None if entry.vjp is None else given(entry.vjp, 1)
+    return replace(entry, function=given(entry.function, 0), vjp=vjp, keywords=keywords)
 
 
 def distribution_version(distribution: str) -> str | None:
@@ -199,13 +243,19 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
     _known(declared["variant"], VARIANTS, where, "variant")
     if not isinstance(url, str) or len(url) > _LONGEST_URL:
         raise RegistrationError(f"{where}: url must be a text of at most {_LONGEST_URL} characters")
-    for option in ("dtypes", "modes", "derivatives", "requires", "without"):
-        values = declared[option]
+    for option in (
+        "dtypes", "modes", "derivatives", "requires", "without", "parameters", "label_dtypes"
+    ):  # fmt: skip
+        values = declared.get(option)
         # A plain string would pass as a sequence of letters and select nothing, silently.
         if values is not None and not _is_strings(values):
             raise RegistrationError(f"{where}: {option} must be a tuple of strings")
     for derivative in derivatives or ():
         _known(derivative, DERIVATIVES, where, "derivative")
+    for parameter in declared.get("parameters") or ():
+        _known(parameter, PARAMETERS, where, "parameter")
+    for dtype in declared.get("label_dtypes") or ():
+        _known(dtype, LABEL_DTYPES, where, "dtype of labels")
     for which, function in supplied.items():
         if function is not None and framework != "numpy":
             raise RegistrationError(
@@ -242,6 +292,8 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
         without=tuple(declared["without"] or ()),
         caught_by=None if caught_by is None else MappingProxyType(dict(caught_by)),
         requires=tuple(declared["requires"] or ()),
+        parameters=tuple(declared.get("parameters") or ()),
+        label_dtypes=_names(declared.get("label_dtypes")),
         module=str(declared.get("module", "")),
     )
 
@@ -262,6 +314,8 @@ def declaration(entry: Implementation) -> dict[str, Any]:
         "without": entry.without,
         "caught_by": None if entry.caught_by is None else dict(entry.caught_by),
         "requires": entry.requires,
+        "parameters": entry.parameters,
+        "label_dtypes": entry.label_dtypes,
         "module": entry.module,
     }
 

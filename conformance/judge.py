@@ -68,17 +68,31 @@ class Answered:
 
     Attributes
     ----------
-    cases : sequence of Case
+    cases : sequence of Case or Situation
+        One for each row; the rows of a situation all have it.
     references : References
     bounds : Bounds
     result : ndarray (cases, k)
         Results as float64.
+    kinds : ndarray of str (cases, k), optional
+        What kind of input each result is of; None for what `case_class` makes of the cases.
     """
 
-    cases: Sequence[Case]
+    cases: Sequence[Any]
     references: References
     bounds: Bounds
     result: F64
+    kinds: NDArray[np.str_] | None = None
+
+    def kind(self, row: int, index: int) -> str:
+        """What kind of input a result is of, for the names of special-value breaches."""
+        if self.kinds is not None:
+            return str(self.kinds[row, index])
+        return case_class(self.cases[row], index)
+
+    def one_kind(self, row: int) -> bool:
+        """Whether all results of a row are of one kind."""
+        return self.kinds is not None or not ops.get(self.cases[row].op).elementwise
 
 
 @dataclass(eq=False)
@@ -221,7 +235,8 @@ class _Part:
         def total(figure: F64) -> F64:
             return np.where(wrong, np.inf, np.where(self.finite, figure, 0.0))
 
-        return curves.Measured(self.rows.cases, total(self.ulp), total(self.weak))
+        placed = self.rows.kinds is None
+        return curves.Measured(self.rows.cases, total(self.ulp), total(self.weak), placed)
 
     def _ratio(self, bound: NDArray[np.longdouble]) -> F64:
         return np.where(self.explained, 0.0, self.errors.ratio(bound))
@@ -238,15 +253,14 @@ class _Part:
         """The figures of single cases."""
         wrong = self.errors.nan | self.infinite
         weak = np.where(self.finite, self.weak, 0.0)
-        return {
-            case.case_id: {
-                "ratio": float(weak[row].max(initial=0.0)),
-                "normwise": float(self.normwise[row]),
-                "broken": int(wrong[row].sum()),
-            }
-            for row, case in enumerate(self.rows.cases)
-            if case.case_id in case_ids
-        }
+        found: dict[str, dict[str, float]] = {}
+        for row, case in enumerate(self.rows.cases):
+            if case.case_id in case_ids:
+                own = found.setdefault(case.case_id, {"ratio": 0.0, "normwise": 0.0, "broken": 0})
+                own["ratio"] = max(own["ratio"], float(weak[row].max(initial=0.0)))
+                own["normwise"] = max(own["normwise"], float(self.normwise[row]))
+                own["broken"] += int(wrong[row].sum())
+        return found
 
     def answers_undefined(self) -> bool:
         """Did it give a number where the contract leaves the answer open?"""
@@ -274,11 +288,10 @@ def _special_breaches(parts: Sequence[_Part]) -> list[Breach]:
     for part in parts:
         for kind, mask in (("nan", part.errors.nan), ("inf", part.infinite)):
             for row in np.flatnonzero(mask.any(axis=1)).tolist():
-                case = part.rows.cases[row]
                 each = np.flatnonzero(mask[row]).tolist()
-                one_class = not ops.get(case.op).elementwise
+                one_class = part.rows.one_kind(row)
                 for index in each[:1] if one_class else each:
-                    name = f"{kind}@{case_class(case, index)}"
+                    name = f"{kind}@{part.rows.kind(row, index)}"
                     first.setdefault(name, (part, row, index))
                     hits[name] += len(each) if one_class else 1
     out = []
@@ -311,7 +324,7 @@ def _figures(fmt: Format, parts: Sequence[_Part], underflow: Underflow) -> dict[
     beyond = [p.finite & (p.weak > BEYOND) for p in parts]
     used = constants(fmt)["weak"]
     figures = {
-        "cases": sum(len(p.rows.cases) for p in parts),
+        "cases": sum(len({c.case_id for c in p.rows.cases}) for p in parts),
         "elements": elements,
         "max_ulp": float(ulp.max(initial=0.0)),
         "p99_ulp": float(np.quantile(ulp, 0.99, method="higher")) if ulp.size else 0.0,

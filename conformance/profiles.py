@@ -11,6 +11,7 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": ("realistic", "gap_ladder", "shift_ladder", "near_ties", "subnormals"),
     "special_values": ("masks", "infinity_lattice"),
     "underflow": ("gap_ladder",),
+    "reduction": ("labels", "ignored", "weights", "soft_targets"),
 }
 """What a cell can ask, and with which families."""
 
@@ -52,6 +53,9 @@ class Profile:
         as another, and only vectors and what is left over of them tell lengths apart.
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
+    situations, costly_situations, compiled_situations : int
+        At most how many situations of a family run in eager mode, in eager JAX, and in compiled
+        modes, where each is a compilation of its own.
     """
 
     name: str
@@ -68,10 +72,19 @@ class Profile:
     compiled_lengths: tuple[int, ...]
     elementwise_lengths: tuple[int, ...]
     rows: Mapping[int, int]
+    situations: int
+    costly_situations: int
+    compiled_situations: int
 
     def limit(self, n: int) -> int:
         """At most how many rows of length n a family contributes."""
         return next(count for least, count in sorted(self.rows.items(), reverse=True) if n >= least)
+
+    def situations_for(self, framework: str, mode: str) -> int:
+        """At most how many situations of a family a framework is asked in a mode."""
+        if mode != "eager":
+            return self.compiled_situations
+        return self.costly_situations if framework == "jax" else self.situations
 
     def lengths_for(
         self, framework: str, mode: str, derivative: str, *, elementwise: bool
@@ -87,7 +100,12 @@ class Profile:
 
 
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
-_CONTROLS = (("accuracy", "realistic"), ("special_values", "infinity_lattice"))
+_CONTROLS = (
+    ("accuracy", "realistic"),
+    ("special_values", "infinity_lattice"),
+    ("reduction", "weights"),
+    ("reduction", "soft_targets"),
+)
 _VALUE = ("value",)
 FIRST = (*_VALUE, "vjp")
 _EVERY_OP = tuple(OPS)
@@ -102,8 +120,9 @@ PROFILES: dict[str, Profile] = {
                 "accuracy": ("realistic",),
                 "special_values": ("infinity_lattice",),
                 "underflow": ("gap_ladder",),
+                "reduction": ("ignored", "weights"),
             },
-            controls=_CONTROLS[1:],
+            controls=_CONTROLS[1:2],
             derivatives={
                 "float32": FIRST,
                 "bfloat16": FIRST,
@@ -120,6 +139,9 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=(17, 1000),
             elementwise_lengths=(17,),
             rows={1: 48, 4: 16, 129: 2},
+            situations=9,
+            costly_situations=2,
+            compiled_situations=0,
         ),
         Profile(
             "standard",
@@ -136,6 +158,9 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=(2, 9, 17, 300, 1000),
             elementwise_lengths=(17, 300),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
+            situations=100,
+            costly_situations=10,
+            compiled_situations=3,
         ),
         Profile(
             "exhaustive",
@@ -152,6 +177,9 @@ PROFILES: dict[str, Profile] = {
             compiled_lengths=LENGTHS,
             elementwise_lengths=LENGTHS,
             rows={1: 96, 129: 16, 1001: 2},
+            situations=100,
+            costly_situations=100,
+            compiled_situations=100,
         ),
     )
 }

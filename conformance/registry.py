@@ -99,6 +99,8 @@ def implementation(
     without: tuple[str, ...] = (),
     caught_by: Mapping[str, str] | None = None,
     requires: tuple[str, ...] = (),
+    parameters: tuple[str, ...] = (),
+    label_dtypes: tuple[str, ...] | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as an implementation of `op`; return it unchanged.
 
@@ -125,6 +127,11 @@ def implementation(
         The parts of the key of the cell that must catch it.
     requires : tuple of str
         Distributions needed beside the framework.
+    parameters : tuple of str
+        Keyword arguments that it takes, of ``reduction``, ``weight``, ``ignore_index`` and
+        ``label_smoothing``.
+    label_dtypes : tuple of str, optional
+        Integer dtypes that its labels may have; None for all.
 
     Raises
     ------
@@ -148,6 +155,8 @@ def implementation(
             "without": without,
             "caught_by": caught_by,
             "requires": requires,
+            "parameters": parameters,
+            "label_dtypes": label_dtypes,
         }
     )
     where = f"implementation {name!r}"

@@ -7,6 +7,7 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from conformance import concerns
 from conformance.cells import Cell, SelectionError
 from conformance.frameworks import get_framework
 from conformance.profiles import CONCERNS
@@ -67,7 +68,7 @@ def check_names(selection: Selection, registry: Mapping[str, Implementation]) ->
         "framework": FRAMEWORKS,
         "dtype": _union(f.dtypes for f in frameworks),
         "mode": _union(f.modes for f in frameworks),
-        "family": tuple(FAMILIES),
+        "family": (*FAMILIES, *(name for c in concerns.OWN.values() for name in c.versions)),
         "derivative": DERIVATIVES,
         "concern": tuple(CONCERNS),
         "context": _union(f.known_contexts() for f in frameworks),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conformance.cells import Cell
 from conformance.execution.protocol import Crashed, Raised, Request, Result, TimedOut
 from conformance.frameworks import get_framework
 from conformance.frameworks.base import CALL_CONTEXTS, SCALE, SCALED_INPUTS, array_names
@@ -22,6 +21,9 @@ from reference.bounds import Bounds
 from reference.cases import Case
 from reference.formats import F64, Format
 from reference.oracle import References
+
+if TYPE_CHECKING:
+    from conformance.cells import Cell
 
 _DETAIL = 600
 """Characters of a detail, which may come from an implementation."""
@@ -159,7 +161,7 @@ class Trial:
         for part, result in answers.results:
             wrong = self._shape_or_dtype(batch, result, part.rows, refs, fmt)
             if wrong is not None:
-                self._add(wrong, batch.rows[min(part.start, real - 1)].case_id)
+                self.add(wrong, batch.rows[min(part.start, real - 1)].case_id)
                 continue
             keep = [r for r in part.rows if r < real]
             good += keep
@@ -173,15 +175,15 @@ class Trial:
             )  # fmt: skip
         for part in answers.failures:
             if part.start < real:
-                self._failure(part.answer, batch.rows[part.start].case_id, entry)
+                self.failure(part.answer, batch.rows[part.start].case_id, entry)
         for answer in answers.unreproduced:
             self.accidents += 1
-            self._failure(answer, batch.rows[0].case_id, entry)
+            self.failure(answer, batch.rows[0].case_id, entry)
         for breach in answers.breaches:
             hit = min(breach.rows, default=0)
-            self._add((breach.kind, breach.detail), batch.rows[min(hit, real - 1)].case_id)
+            self.add((breach.kind, breach.detail), batch.rows[min(hit, real - 1)].case_id)
         for leak in answers.leaks:
-            self._add(("leak", leak), batch.rows[0].case_id)
+            self.add(("leak", leak), batch.rows[0].case_id)
         if answers.retried:
             self.flags.add("retried")
         if len(answers.parts) == 1:
@@ -216,7 +218,8 @@ class Trial:
             return "shape", f"the output has shape {out.shape}, {expected} is right"
         return None
 
-    def _failure(self, answer: Any, case_id: str, entry: Implementation) -> None:
+    def failure(self, answer: Any, case_id: str, entry: Implementation) -> None:
+        """Count an answer that is no result."""
         if isinstance(answer, Raised):
             text = f"{answer.type}: {answer.text}"
             if answer.kind == "harness":
@@ -226,16 +229,16 @@ class Trial:
             ):
                 self.unsupported = printable(text, _DETAIL)
             else:
-                self._add(("error", text), case_id)
+                self.add(("error", text), case_id)
         elif isinstance(answer, TimedOut):
             self.accidents += answer.phase == "start"
-            self._add(("timeout", f"no answer within {answer.seconds:g} s"), case_id)
+            self.add(("timeout", f"no answer within {answer.seconds:g} s"), case_id)
         elif isinstance(answer, Crashed):
             self.accidents += answer.phase == "start"
             detail = f"{answer.reason} {answer.text}".strip()
-            self._add(("crash", detail), case_id)
+            self.add(("crash", detail), case_id)
 
-    def _add(self, found: tuple[str, str], case_id: str) -> None:
+    def add(self, found: tuple[str, str], case_id: str) -> None:
         """Count a breach; the first of a kind gives the case and the detail, in one line."""
         kind, detail = printable(found[0], 100), printable(found[1], _DETAIL)
         for k, breach in enumerate(self.breaches):

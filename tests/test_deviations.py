@@ -17,7 +17,7 @@ from conformance.deviations import Deviation, DeviationError, Registry, parse, s
 from conformance.judge import Breach
 from conformance.plan import Plan, make_plan
 from conformance.registry import Implementation, load_builtin
-from reference import cases
+from reference import cases, situations
 
 ENTRIES = deviations.load().entries
 
@@ -50,6 +50,11 @@ def subject(**given: str) -> Implementation:
 
 def breach(kind: str = "nan@one_plus_inf", figure: float = 1.0) -> Breach:
     return Breach(kind, "softmax-float32-w.one_plus_inf-25fbff", "", figure)
+
+
+def by_id(case_id: str) -> cases.Case | situations.Situation:
+    made = situations.by_id if situations.is_id(case_id) else cases.by_id
+    return made(case_id)
 
 
 def registry(*ids: str) -> Registry:
@@ -99,7 +104,7 @@ def test_a_witness_exists_and_runs_in_a_cell_of_its_entry(
     assert len(set(entry.witnesses)) == len(entry.witnesses)
     where = {(full_plan.entry(c).op, c.dtype, c.family) for c in covered[entry.id]}
     for case_id in entry.witnesses:
-        case = cases.by_id(case_id)
+        case = by_id(case_id)
         assert (case.op, case.format, case.family) in where, case_id
 
 

@@ -34,7 +34,8 @@ def command(
 ) -> int:
     """Recreate a case from its id and show every installed implementation's answer.
 
-    Prints the inputs (decimal and hexadecimal), the exact answer, the correctly rounded one, and
+    A situation (a batch with labels, weights and options) is shown with its options. Prints the
+    inputs (decimal and hexadecimal), the exact answer, the correctly rounded one, and
     for each implementation its answer with ULP error and test ratio, worst element first. Case
     ids come from reports and records.
     """
@@ -44,9 +45,10 @@ def command(
     from conformance.registry import DERIVATIVES, FRAMEWORKS
     from conformance.selection import unknown
     from conformance.settings import Settings
-    from reference import cases, ops, oracle
+    from reference import cases, ops, oracle, situations
 
-    case = cases.by_id(case_id)
+    situation = situations.by_id(case_id) if situations.is_id(case_id) else None
+    case = situation or cases.by_id(case_id)
     for name in framework:
         if name not in FRAMEWORKS:
             raise SelectionError(unknown("framework", name, FRAMEWORKS))
@@ -57,6 +59,28 @@ def command(
     for name in derivative:
         if name not in DERIVATIVES:
             raise SelectionError(unknown("derivative", name, DERIVATIVES))
+    settings = Settings(plugins=absolute_plugins(plugins))
+    registry = settings.registry()
+    entries = [
+        e
+        for e in registry.values()
+        if e.op == case.op
+        and e.role in ("subject", "antipattern")
+        and (not framework or e.framework in framework)
+    ]
+    bench = Bench(settings.plan(), plugins=settings.loaded)
+    if isinstance(case, situations.Situation):
+        from conformance.cli import explain_situation
+
+        try:
+            made = explain_situation.document(case, bench, entries, derivative, mode)
+        finally:
+            bench.close()
+        if as_json:
+            print_json(made)
+        else:
+            explain_situation.show(made)
+        return 0
     maps = [
         (d, a)
         for d, a in ops.get(case.op).maps
@@ -64,8 +88,6 @@ def command(
     ]
     needed = {name for d, a in maps for name in ops.get(case.op).needs(d, a)}
     inputs = {name: value for name, value in case.inputs.items() if name in needed}
-    settings = Settings(plugins=absolute_plugins(plugins))
-    registry = settings.registry()
     document: dict[str, Any] = {
         "schema": 1,
         "case_id": case.case_id,
@@ -75,14 +97,6 @@ def command(
         "inputs": {name: input_as_json(value) for name, value in inputs.items()},
         "maps": [],
     }
-    entries = [
-        e
-        for e in registry.values()
-        if e.op == case.op
-        and e.role in ("subject", "antipattern")
-        and (not framework or e.framework in framework)
-    ]
-    bench = Bench(settings.plan(), plugins=settings.loaded)
     try:
         for d, a in maps:
             exact = oracle.decimal(case.op, d, a, cases.stack([case]), digits)[0]

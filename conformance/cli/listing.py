@@ -89,21 +89,22 @@ def _implementations(plugins: tuple[str, ...]) -> list[dict[str, Any]]:
 def _families() -> list[dict[str, Any]]:
     import importlib
 
-    from reference.cases import FAMILIES
+    from reference import cases, situations
 
-    return [
-        {
-            "name": family.name,
-            "version": family.version,
-            "summary": _first_line(
-                importlib.import_module(f"reference.cases.{family.name}").__doc__
-            ).partition(": ")[2],
-            "line": (family.name, _first_line(
-                importlib.import_module(f"reference.cases.{family.name}").__doc__
-            ).partition(": ")[2]),
-        }
-        for family in FAMILIES.values()
-    ]  # fmt: skip
+    items = []
+    for package in (cases, situations):
+        for family in package.FAMILIES.values():
+            module = importlib.import_module(f"{package.__name__}.{family.name}")
+            summary = _first_line(module.__doc__).partition(": ")[2]
+            items.append(
+                {
+                    "name": family.name,
+                    "version": family.version,
+                    "summary": summary,
+                    "line": (family.name, summary),
+                }
+            )
+    return items
 
 
 def _dtypes() -> list[dict[str, Any]]:

@@ -137,17 +137,22 @@ class Request:
     axis: int = -1
     call_context: str = ""
     """Of `frameworks.base.CALL_CONTEXTS` what the call happens in, or empty."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the call that are no arrays: numbers, texts or None by name."""
+    keywords: tuple[str, ...] = ()
+    """Of the arrays, those that are keyword arguments and no inputs: ``weight``."""
 
     @property
     def function(self) -> tuple[Any, ...]:
         """What is called, whatever it is called on."""
         return (self.implementation, self.derivative, self.argument, self.dtype, self.mode,
-                self.axis, self.call_context)  # fmt: skip
+                self.axis, self.call_context, tuple(sorted(self.options.items())),
+                self.keywords)  # fmt: skip
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """What a compiler compiles for: the function and the shapes."""
-        return (*self.function, *(array.shape for array in self.arrays.values()))
+        """What a compiler compiles for: the function, the shapes and the dtypes."""
+        return (*self.function, *((a.shape, a.dtype.name) for a in self.arrays.values()))
 
     @property
     def rows(self) -> int:

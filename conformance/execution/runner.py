@@ -17,6 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from conformance.declarations import with_options
 from conformance.execution.namespaces import PROCESS, Namespaces
 from conformance.execution.protocol import (
     Array,
@@ -136,6 +137,9 @@ class Runner:
         missing = [name for name in names if name not in request.arrays]
         if missing:
             raise _Harness(f"the request lacks the arrays {', '.join(missing)}")
+        given = {*request.options, *request.keywords}
+        if untaken := sorted(given - set(implementation.parameters)):
+            raise _Harness(f"{implementation.name} takes no {', '.join(untaken)}")
         try:
             expected = numpy_dtype(request.dtype)
         except ProtocolError as error:
@@ -153,8 +157,9 @@ class Runner:
         key = request.function
         function = self._prepared.get(key)
         if function is None:
+            given = with_options(implementation, request.options, request.keywords)
             function = self.framework.prepare(
-                implementation,
+                given,
                 request.derivative,
                 request.argument,
                 request.mode,

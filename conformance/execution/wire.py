@@ -236,6 +236,8 @@ def request_header(request: Request) -> dict[str, Any]:
         "mode": request.mode,
         "axis": request.axis,
         "call_context": request.call_context,
+        "options": dict(request.options),
+        "keywords": list(request.keywords),
     }
 
 
@@ -250,6 +252,8 @@ def request_from(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Requ
         mode=header["mode"],
         axis=header["axis"],
         call_context=header["call_context"],
+        options=header["options"],
+        keywords=tuple(header["keywords"]),
         arrays=arrays,
     )
 

@@ -120,6 +120,11 @@ class Framework(ABC):
         return cls.contexts.get(dtype, DEFAULT)
 
     @classmethod
+    def takes_labels(cls, label: Array, dtype: str) -> bool:
+        """Whether these labels can enter the framework where logits have `dtype`."""
+        return True
+
+    @classmethod
     def runs_in(cls, context: str, dtype: str, mode: str) -> bool:
         """Whether a context is for this dtype and mode."""
         if context in cls.switched:

@@ -63,6 +63,13 @@ class Jax(Framework):
             "XLA_FLAGS": single_threaded_xla(),
         }
 
+    @classmethod
+    def takes_labels(cls, label: Array, dtype: str) -> bool:
+        """Without x64 there are no 64-bit integers, but `to_framework` makes int32 of int64."""
+        if cls.context_for(dtype) == X64 or label.dtype.itemsize < 8:
+            return True
+        return label.dtype == np.int64 and bool(np.all(label == label.astype(np.int32)))
+
     def load(self, context: str, *, own_process: bool = True) -> None:
         """Import JAX; the environment has said the rest."""
         import jax

@@ -42,8 +42,9 @@ def mutants(
     unshifted_softmax: Function,
     softmax_minus_target: Function,
     softmax_minus_target_vjp: Function | None = None,
+    mean_of_all: Function,
 ) -> None:
-    """Register the two mutants that every framework has.
+    """Register the three mutants that every framework has.
 
     Parameters
     ----------
@@ -55,6 +56,9 @@ def mutants(
         targets sum to 1.
     softmax_minus_target_vjp : callable, optional
         Its gradient, for NumPy.
+    mean_of_all : callable
+        ``function(x, label, *, ignore_index, reduction, axis)``: right but for a mean that divides
+        by the number of all rows, ignored ones included.
     """
     implementation(
         op="softmax",
@@ -90,6 +94,25 @@ def mutants(
             "family": "realistic",
         },
     )(softmax_minus_target)
+    implementation(
+        op="sparse_softmax_cross_entropy",
+        framework=framework,
+        name=f"mutant.{framework}.mean_of_all_rows",
+        role="mutant",
+        variant="composition",
+        modes=("eager",),
+        derivatives=("value",),
+        parameters=("reduction", "ignore_index"),
+        label_dtypes=("int64",),
+        caught_by={
+            "concern": "reduction",
+            "derivative": "value",
+            "argument": "-",
+            "dtype": "float32",
+            "mode": "eager",
+            "family": "ignored",
+        },
+    )(mean_of_all)
 
 
 def antipatterns(

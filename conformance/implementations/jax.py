@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from conformance.implementations.common import control, mutants
+from conformance.implementations.jax_reductions import counting, hard_losses, reduced
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -176,8 +177,22 @@ def _softmax_minus_target(x: Any, target: Any, *, axis: int = -1) -> Any:
     return _minus_target(axis)(x, target)
 
 
+def _mean_of_all(
+    x: Any, label: Any, *, ignore_index: int | None = None, reduction: str = "none", axis: int = -1
+) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    counts = counting(label, ignore_index)
+    rows = jnp.where(counts[..., None], jnp.moveaxis(x, axis, -1), 0)
+    losses, _ = hard_losses(jax.nn.log_softmax(rows), jnp.where(counts, label, 0), None, 0.0)
+    losses = jnp.where(counts, losses, 0)
+    return reduced(losses, jnp.ones_like(losses), reduction)
+
+
 mutants(
     "jax",
     unshifted_softmax=_unshifted_softmax,
     softmax_minus_target=_softmax_minus_target,
+    mean_of_all=_mean_of_all,
 )

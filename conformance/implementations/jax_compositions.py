@@ -5,6 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from conformance.implementations.jax_reductions import (
+    class_of,
+    counting,
+    hard_losses,
+    reduced,
+)
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -45,15 +51,29 @@ def _weighted() -> Any:
     name="jax.nn.log_softmax.weighted_sum",
     variant="composition",
     url=f"{_JAX}jax.nn.log_softmax.html",
+    parameters=("reduction", "weight", "label_smoothing"),
 )
-def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
+def softmax_cross_entropy(
+    x: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
     """-sum t log_softmax(x), where t = 0 contributes 0 whatever l is, but hides no NaN in x."""
     import jax
     import jax.numpy as jnp
 
+    if label_smoothing:
+        target = (1 - label_smoothing) * target + label_smoothing / x.shape[axis]
+    if weight is not None:
+        target = target * jnp.moveaxis(jnp.expand_dims(weight, range(x.ndim - 1)), -1, axis)
     sound = ~jnp.any(jnp.isnan(x), axis=axis, keepdims=True)
     terms = _weighted()(target, jax.nn.log_softmax(x, axis=axis), sound)
-    return -jnp.sum(terms, axis=axis)
+    losses = -jnp.sum(terms, axis=axis)
+    return reduced(losses, jnp.ones_like(losses), reduction)
 
 
 @implementation(
@@ -62,15 +82,28 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
     name="jax.nn.log_softmax.gather",
     variant="composition",
     url=f"{_JAX}jax.nn.log_softmax.html",
+    parameters=("reduction", "weight", "ignore_index", "label_smoothing"),
 )
-def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
-    """-log_softmax(x) at the label."""
+def sparse_softmax_cross_entropy(
+    x: Any,
+    label: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
+    """-log_softmax(x) at the label; ignored rows are taken out of x before anything else."""
     import jax
     import jax.numpy as jnp
 
-    l = jax.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
-    picked = jnp.take_along_axis(l, jnp.expand_dims(label, axis), axis=axis)
-    return -jnp.squeeze(picked, axis=axis)
+    rows, k = jnp.moveaxis(x, axis, -1), class_of(label, x.shape[axis])
+    counts = counting(label, ignore_index)
+    rows, k = jnp.where(counts[..., None], rows, 0), jnp.where(counts, k, 0)
+    losses, weights = hard_losses(jax.nn.log_softmax(rows), k, weight, label_smoothing)
+    zero = jnp.zeros((), x.dtype)
+    return reduced(jnp.where(counts, losses, zero), jnp.where(counts, weights, zero), reduction)
 
 
 @implementation(

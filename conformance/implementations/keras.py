@@ -13,7 +13,9 @@ __all__: list[str] = []
 _DOCS = "https://www.tensorflow.org/api_docs/python/tf/keras/"
 
 
-def _subject(op: str, name: str, without: tuple[str, ...] = ()) -> Callable[[Any], Any]:
+def _subject(
+    op: str, name: str, without: tuple[str, ...] = (), **options: Any
+) -> Callable[[Any], Any]:
     return implementation(
         op=op,
         framework="tensorflow",
@@ -21,6 +23,7 @@ def _subject(op: str, name: str, without: tuple[str, ...] = ()) -> Callable[[Any
         url=_DOCS + name.replace(".", "/"),
         requires=("keras",),
         without=without,
+        **options,
     )
 
 
@@ -134,26 +137,56 @@ def binary_crossentropy(x: Any, target: Any) -> Any:
 # given: here that of the logits.
 
 
-@_subject("softmax_cross_entropy", "losses.CategoricalCrossentropy")
-def categorical_loss(x: Any, target: Any, *, axis: int = -1) -> Any:
-    """The loss of each row."""
+@_subject("softmax_cross_entropy", "losses.CategoricalCrossentropy",
+          parameters=("reduction", "label_smoothing"))  # fmt: skip
+def categorical_loss(
+    x: Any,
+    target: Any,
+    *,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
+    """The loss of each row, or what it makes of them."""
     import keras
 
     loss = keras.losses.CategoricalCrossentropy(
-        from_logits=True, axis=axis, reduction=None, dtype=x.dtype.name
+        from_logits=True,
+        label_smoothing=label_smoothing,
+        axis=axis,
+        reduction=reduction,
+        dtype=x.dtype.name,
     )
     return loss(target, x)
 
 
-@_subject("sparse_softmax_cross_entropy", "losses.SparseCategoricalCrossentropy")
-def sparse_categorical_loss(x: Any, label: Any, *, axis: int = -1) -> Any:
-    """The loss of each row."""
+@_subject("sparse_softmax_cross_entropy", "losses.SparseCategoricalCrossentropy",
+          parameters=("reduction", "weight", "ignore_index"))  # fmt: skip
+def sparse_categorical_loss(
+    x: Any,
+    label: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
+    """The loss of each row, or what it makes of them; class weights as weights of the samples."""
     import keras
 
+    by_weight = reduction == "mean" and weight is not None
     loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, reduction=None, dtype=x.dtype.name
+        from_logits=True,
+        ignore_class=ignore_index,
+        reduction="mean_with_sample_weight" if by_weight else reduction,
+        dtype=x.dtype.name,
     )
-    return loss(label, _classes_last(x, axis))
+    of_label = None
+    if weight is not None:
+        # An ignored label need not be one of a class; what its sample weighs does not count.
+        k = label if ignore_index is None else keras.ops.where(label == ignore_index, 0, label)
+        of_label = keras.ops.take(weight, k)
+    return loss(label, _classes_last(x, axis), sample_weight=of_label)
 
 
 @_subject("sigmoid_cross_entropy", "losses.BinaryCrossentropy", without=("pos_weight",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from conformance.implementations.jax_reductions import counting, reduced
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -25,12 +26,26 @@ def _loss(op: str, name: str, **options: Any) -> Callable[[Function], Function]:
     )
 
 
-@_loss("softmax_cross_entropy", "softmax_cross_entropy")
-def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
-    """The sum of target times log_softmax."""
+@_loss("softmax_cross_entropy", "softmax_cross_entropy",
+       parameters=("reduction", "label_smoothing"))  # fmt: skip
+def softmax_cross_entropy(
+    x: Any,
+    target: Any,
+    *,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
+    """The sum of target times log_softmax; ``smooth_labels`` and ``mean`` around it."""
+    import jax.numpy as jnp
     import optax
 
-    return optax.losses.softmax_cross_entropy(x, target, axis=axis)
+    if label_smoothing:
+        target = jnp.moveaxis(
+            optax.losses.smooth_labels(jnp.moveaxis(target, axis, -1), label_smoothing), -1, axis
+        )
+    losses = optax.losses.softmax_cross_entropy(x, target, axis=axis)
+    return reduced(losses, jnp.ones_like(losses), reduction)
 
 
 @_loss("softmax_cross_entropy", "safe_softmax_cross_entropy")
@@ -44,12 +59,25 @@ def safe_softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
     )
 
 
-@_loss("sparse_softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels")
-def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
-    """logsumexp minus the logit of the label."""
+@_loss("sparse_softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels",
+       parameters=("reduction", "ignore_index"))  # fmt: skip
+def sparse_softmax_cross_entropy(
+    x: Any,
+    label: Any,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
+    """logsumexp minus the logit of the label; ``where`` leaves ignored rows out."""
+    import jax.numpy as jnp
     import optax
 
-    return optax.losses.softmax_cross_entropy_with_integer_labels(x, label, axis=axis)
+    counts = counting(label, ignore_index)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(
+        x, label, axis=axis, where=None if ignore_index is None else counts
+    )
+    return reduced(losses, jnp.where(counts, 1, jnp.zeros((), x.dtype)), reduction)
 
 
 @_loss("sigmoid_cross_entropy", "sigmoid_binary_cross_entropy", without=("pos_weight",))

@@ -66,6 +66,7 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
     framework="tensorflow",
     name="tensorflow.nn.sparse_softmax_cross_entropy_with_logits",
     url=f"{_DOCS}nn/sparse_softmax_cross_entropy_with_logits",
+    label_dtypes=("int32", "int64"),
 )
 def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The built-in, which wants the classes last."""
@@ -202,8 +203,25 @@ def _softmax_minus_target(x: Any, target: Any, *, axis: int = -1) -> Any:
     return tf.custom_gradient(loss)(x, target)
 
 
+def _mean_of_all(
+    x: Any, label: Any, *, ignore_index: int | None = None, reduction: str = "none", axis: int = -1
+) -> Any:
+    import tensorflow as tf
+
+    counts = tf.ones_like(label, tf.bool) if ignore_index is None else label != ignore_index
+    zero = tf.zeros([], x.dtype)
+    losses = sparse_softmax_cross_entropy(
+        tf.where(counts[..., None], x, zero), tf.where(counts, label, tf.zeros([], label.dtype)),
+        axis=axis,
+    )  # fmt: skip
+    losses = tf.where(counts, losses, zero)
+    reduce = {"none": tf.identity, "sum": tf.reduce_sum, "mean": tf.reduce_mean}[reduction]
+    return reduce(losses)
+
+
 mutants(
     "tensorflow",
     unshifted_softmax=_unshifted_softmax,
     softmax_minus_target=_softmax_minus_target,
+    mean_of_all=_mean_of_all,
 )

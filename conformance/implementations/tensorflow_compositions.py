@@ -46,12 +46,16 @@ def masked_softmax(x: Any, mask: Any, *, axis: int = -1) -> Any:
     name="tensorflow.nn.log_softmax.weighted_sum",
     variant="composition",
     url=f"{_DOCS}nn/log_softmax",
+    parameters=("reduction",),
 )
-def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
+def softmax_cross_entropy(x: Any, target: Any, *, reduction: str = "none", axis: int = -1) -> Any:
     """-sum t log_softmax(x), differentiated as it is written."""
     import tensorflow as tf
 
-    return -tf.reduce_sum(target * tf.nn.log_softmax(x, axis=axis), axis=axis)
+    losses = -tf.reduce_sum(target * tf.nn.log_softmax(x, axis=axis), axis=axis)
+    if reduction == "none":
+        return losses
+    return tf.reduce_mean(losses) if reduction == "mean" else tf.reduce_sum(losses)
 
 
 @implementation(
@@ -60,13 +64,43 @@ def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
     name="tensorflow.nn.log_softmax.gather",
     variant="composition",
     url=f"{_DOCS}gather",
+    parameters=("reduction", "weight", "ignore_index", "label_smoothing"),
+    label_dtypes=("int32", "int64"),
 )
-def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
-    """-log_softmax(x) at the label."""
+def sparse_softmax_cross_entropy(
+    x: Any,
+    label: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
+    """-log_softmax(x) at the label; ignored rows are taken out of x before anything else."""
     import tensorflow as tf
 
-    l = tf.nn.log_softmax(_classes_last(x, axis))  # noqa: E741 - the contract's name for it
-    return -tf.gather(l, label, axis=-1, batch_dims=len(x.shape) - 1)
+    x = _classes_last(x, axis)
+    zero, counts = tf.zeros([], x.dtype), tf.ones_like(label, tf.bool)
+    if ignore_index is not None:
+        counts = label != ignore_index
+        x = tf.where(counts[..., None], x, zero)
+        label = tf.where(counts, label, tf.zeros([], label.dtype))
+    l = tf.nn.log_softmax(x)  # noqa: E741 - the contract's name for it
+    losses = -tf.gather(l, label, axis=-1, batch_dims=len(x.shape) - 1)
+    of_label = tf.ones_like(losses) if weight is None else tf.gather(weight, label)
+    losses = losses if weight is None else of_label * losses
+    if label_smoothing:
+        # A class of weight 0 contributes 0, also at -inf.
+        every = l if weight is None else tf.math.multiply_no_nan(l, weight)
+        share = label_smoothing / x.shape[-1]
+        losses = (1 - label_smoothing) * losses - share * tf.reduce_sum(every, axis=-1)
+    if reduction == "none":
+        return tf.where(counts, losses, zero)
+    total = tf.reduce_sum(tf.where(counts, losses, zero))
+    if reduction == "sum":
+        return total
+    return total / tf.reduce_sum(tf.where(counts, of_label, zero))
 
 
 @implementation(

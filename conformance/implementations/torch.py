@@ -11,8 +11,11 @@ __all__: list[str] = []
 _DOCS = "https://docs.pytorch.org/docs/stable/generated/"
 _SPECIAL = "https://docs.pytorch.org/docs/stable/special.html"
 
-NO_IGNORED_INDEX = -(2**63)
-"""The contract ignores no label by default, PyTorch ignores -100: a label that cannot occur."""
+NO_IGNORED_INDEX = -(2**63) + 1
+"""The contract ignores no label by default, PyTorch ignores -100: a label that hardly occurs."""
+
+LABELS = ("int64",)
+"""What PyTorch documents for class indices; it takes bytes in some of its kernels, too."""
 
 
 @implementation(
@@ -86,13 +89,26 @@ def _in_the_middle(x: Any, axis: int) -> Any:
     framework="torch",
     name="torch.nn.functional.cross_entropy.probabilities",
     url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
+    parameters=("reduction", "weight", "label_smoothing"),
 )
-def softmax_cross_entropy(x: Any, target: Any, *, axis: int = -1) -> Any:
+def softmax_cross_entropy(
+    x: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
     """The built-in with class probabilities."""
     import torch
 
     return torch.nn.functional.cross_entropy(
-        _classes_second(x, axis), _classes_second(target, axis), reduction="none"
+        _classes_second(x, axis),
+        _classes_second(target, axis),
+        weight=weight,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
 
 
@@ -117,13 +133,29 @@ def softmax_cross_entropy_in_the_middle(x: Any, target: Any, *, axis: int = -1) 
     framework="torch",
     name="torch.nn.functional.cross_entropy.indices",
     url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
+    parameters=("reduction", "weight", "ignore_index", "label_smoothing"),
+    label_dtypes=LABELS,
 )
-def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
-    """The built-in with class indices, none of them ignored."""
+def sparse_softmax_cross_entropy(
+    x: Any,
+    label: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
+    """The built-in with class indices, none of them ignored unless that is asked for."""
     import torch
 
     return torch.nn.functional.cross_entropy(
-        _classes_second(x, axis), label, reduction="none", ignore_index=NO_IGNORED_INDEX
+        _classes_second(x, axis),
+        label,
+        weight=weight,
+        ignore_index=NO_IGNORED_INDEX if ignore_index is None else ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
 
 
@@ -132,6 +164,7 @@ def sparse_softmax_cross_entropy(x: Any, label: Any, *, axis: int = -1) -> Any:
     framework="torch",
     name="torch.nn.functional.cross_entropy.indices.middle",
     url=f"{_DOCS}torch.nn.functional.cross_entropy.html",
+    label_dtypes=LABELS,
 )
 def sparse_softmax_cross_entropy_in_the_middle(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The built-in with class indices, the classes in the middle."""
@@ -152,16 +185,27 @@ def sparse_softmax_cross_entropy_in_the_middle(x: Any, label: Any, *, axis: int 
     name="torch.nn.functional.nll_loss",
     variant="composition",
     url=f"{_DOCS}torch.nn.functional.nll_loss.html",
+    parameters=("reduction", "weight", "ignore_index"),
+    label_dtypes=LABELS,
 )
-def nll_loss(x: Any, label: Any, *, axis: int = -1) -> Any:
+def nll_loss(
+    x: Any,
+    label: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Any:
     """log_softmax, then ``nll_loss``: the two halves of ``cross_entropy``."""
     import torch
 
     return torch.nn.functional.nll_loss(
         _classes_second(torch.nn.functional.log_softmax(x, dim=axis), axis),
         label,
-        reduction="none",
-        ignore_index=NO_IGNORED_INDEX,
+        weight=weight,
+        ignore_index=NO_IGNORED_INDEX if ignore_index is None else ignore_index,
+        reduction=reduction,
     )
 
 
@@ -171,6 +215,7 @@ def nll_loss(x: Any, label: Any, *, axis: int = -1) -> Any:
     name="torch.nn.functional.log_softmax.gather",
     variant="composition",
     url=f"{_DOCS}torch.gather.html",
+    label_dtypes=LABELS,
 )
 def gather_of_log_softmax(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The log-probability at the label."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance.implementations.common import CLIP, antipatterns, control, mutants
+from conformance.implementations.torch import NO_IGNORED_INDEX
 from conformance.registry import implementation
 
 __all__: list[str] = []
@@ -174,8 +175,21 @@ def _softmax_minus_target(x: Any, target: Any, *, axis: int = -1) -> Any:
     return _minus_target().apply(x, target, axis)
 
 
+def _mean_of_all(
+    x: Any, label: Any, *, ignore_index: int | None = None, reduction: str = "none", axis: int = -1
+) -> Any:
+    import torch
+
+    index = NO_IGNORED_INDEX if ignore_index is None else ignore_index
+    losses = torch.nn.functional.cross_entropy(
+        x.movedim(axis, 1), label, ignore_index=index, reduction="none"
+    )
+    return {"none": lambda: losses, "sum": losses.sum, "mean": losses.mean}[reduction]()
+
+
 mutants(
     "torch",
     unshifted_softmax=_unshifted_softmax,
     softmax_minus_target=_softmax_minus_target,
+    mean_of_all=_mean_of_all,
 )

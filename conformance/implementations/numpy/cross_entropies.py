@@ -1,7 +1,8 @@
 """softmax_cross_entropy = -sum t l, T = sum t, of soft targets and of labels.
 
 To x: g (s T - t), and its derivatives g T s (v - <s, v>) and, along v of the targets,
-g (s sum(v) - v). To the targets: -g l and -g (v - <s, v>).
+g (s sum(v) - v). To the targets: -g l and -g (v - <s, v>). With weights, smoothing and a reduction
+b of `reductions` takes the place of t.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from conformance.implementations.numpy.arrays import (
     times,
     total,
 )
+from conformance.implementations.numpy.reductions import hard, soft
 from conformance.implementations.numpy.rows import (
     Rows,
     anchor,
@@ -65,16 +67,27 @@ def _tangent(rows: Rows, t: Array, v: Array) -> Array:
 # --- soft targets ---------------------------------------------------------------------------
 
 
-def softmax_cross_entropy_vjp(g: Array, x: Array, target: Array, *, axis: int) -> dict[str, Array]:
+def softmax_cross_entropy_vjp(
+    g: Array,
+    x: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int,
+) -> dict[str, Array]:
     """To x: g (s T - t). To the target: -g l."""
-    rows, t, cotangent = rows_of(inside(x, axis)), inside(target, axis), inside(g[..., None])
+    batch = soft(x, target, axis, weight, label_smoothing, reduction)
+    rows, cotangent = rows_of(batch.x), batch.cotangent(g)
+    factor = cotangent * batch.target_factor
     to_target = np.where(
         too_wide(rows),
-        -times(cotangent, half_log_softmax(rows)) * 2,
-        -times(cotangent, rows.d - rows.ell),
+        -times(factor, half_log_softmax(rows)) * 2,
+        -times(factor, rows.d - rows.ell),
     )
     return {
-        "x": outside(-cotangent * residual(rows, t), x, axis),
+        "x": outside(-cotangent * residual(rows, batch.b), x, axis),
         "target": outside(to_target, target, axis),
     }
 
@@ -115,11 +128,21 @@ def softmax_cross_entropy_hvp(
     vjp=quiet(softmax_cross_entropy_vjp),
     jvp=quiet(softmax_cross_entropy_jvp),
     hvp=quiet(softmax_cross_entropy_hvp),
+    parameters=("reduction", "weight", "label_smoothing"),
 )
 @quiet
-def softmax_cross_entropy(x: Array, target: Array, *, axis: int = -1) -> Array:
+def softmax_cross_entropy(
+    x: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Array:
     """-sum t l."""
-    return reduced(_loss(rows_of(inside(x, axis)), inside(target, axis)), x)
+    batch = soft(x, target, axis, weight, label_smoothing, reduction)
+    return reduced(batch.reduce(_loss(rows_of(batch.x), batch.b)), x)
 
 
 # --- labels ---------------------------------------------------------------------------------
@@ -134,12 +157,20 @@ def _one_hot(rows: Rows, label: Array) -> Array:
 
 
 def sparse_softmax_cross_entropy_vjp(
-    g: Array, x: Array, label: Array, *, axis: int
+    g: Array,
+    x: Array,
+    label: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int,
 ) -> dict[str, Array]:
     """g s, g (s - 1) at the label: -g q where that is the dominant maximum."""
-    rows = rows_of(inside(x, axis))
-    gradient = -inside(g[..., None]) * residual(rows, _one_hot(rows, label))
-    return {"x": outside(gradient, x, axis)}
+    batch = hard(x, label, axis, weight, ignore_index, label_smoothing, reduction)
+    gradient = -batch.cotangent(g) * residual(rows_of(batch.x), batch.b)
+    return {"x": outside(np.where(batch.counts, gradient, gradient.dtype.type(0)), x, axis)}
 
 
 def sparse_softmax_cross_entropy_jvp(
@@ -167,10 +198,25 @@ def sparse_softmax_cross_entropy_hvp(
     vjp=quiet(sparse_softmax_cross_entropy_vjp),
     jvp=quiet(sparse_softmax_cross_entropy_jvp),
     hvp=quiet(sparse_softmax_cross_entropy_hvp),
+    parameters=("reduction", "weight", "ignore_index", "label_smoothing"),
 )
 @quiet
-def sparse_softmax_cross_entropy(x: Array, label: Array, *, axis: int = -1) -> Array:
-    """log1p(t) - d at the label."""
-    rows = rows_of(inside(x, axis))
-    d_label = total(np.where(_one_hot(rows, label) == 1, rows.d, rows.d.dtype.type(0)))
-    return reduced(rows.ell - d_label, x)
+def sparse_softmax_cross_entropy(
+    x: Array,
+    label: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Array:
+    """log1p(t) - d at the label; with smoothing -sum b l."""
+    batch = hard(x, label, axis, weight, ignore_index, label_smoothing, reduction)
+    rows = rows_of(batch.x)
+    if label_smoothing:
+        losses = _loss(rows, batch.b)
+    else:
+        at_label = total(np.where(batch.b != 0, rows.d, rows.d.dtype.type(0)))
+        losses = times(total(batch.b), rows.ell - at_label)
+    return reduced(batch.reduce(losses), x)

@@ -9,6 +9,7 @@ from conformance.implementations.numpy.arrays import Array, inside, outside, qui
 from conformance.implementations.numpy.cross_entropies import (
     softmax_cross_entropy,
     softmax_cross_entropy_vjp,
+    sparse_softmax_cross_entropy,
 )
 from conformance.implementations.numpy.rows import rows_of
 
@@ -33,9 +34,24 @@ def _softmax_minus_target_vjp(g: Array, x: Array, target: Array, *, axis: int) -
     return {**correct, "x": outside(inside(g[..., None]) * (s - t), x, axis)}
 
 
+def _mean_of_all(
+    x: Array,
+    label: Array,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "none",
+    axis: int = -1,
+) -> Array:
+    losses: Array = sparse_softmax_cross_entropy(x, label, ignore_index=ignore_index, axis=axis)
+    if reduction == "none":
+        return losses
+    return np.asarray(np.mean(losses) if reduction == "mean" else np.sum(losses))
+
+
 mutants(
     "numpy",
     unshifted_softmax=quiet(_unshifted_softmax),
     softmax_minus_target=softmax_cross_entropy,
     softmax_minus_target_vjp=quiet(_softmax_minus_target_vjp),
+    mean_of_all=_mean_of_all,
 )
