@@ -22,7 +22,8 @@ from .base import Mask
 LIMIT = 2.0**50
 """|x| up to which e^x is computed; beyond, it is 0 or the whole line."""
 
-_EASY = 600.0  # |x| up to which e^x needs no exponent array
+EASY = 600.0
+"""|x| up to which e^x needs no exponent array."""
 _SMALL = -110  # below 2^-110, e^x - 1 and log(1 + x) are x
 
 
@@ -68,21 +69,13 @@ class FloatArithmetic(RingArithmetic):
         """
         if a.exponent is None:
             bottom, top = float(a.mid.min(initial=0.0)), float(a.mid.max(initial=0.0))
-            if bottom >= -_EASY and top <= _EASY:
+            if bottom >= -EASY and top <= EASY:
                 parts = self._exp_easy(a.parts)
                 absolute = None
                 if not a.is_exact:
                     with radii():
                         absolute = parts[0] * _exponential_spread(_spread(a))
-                return FloatBall(
-                    self,
-                    parts,
-                    relative=self.EXP,
-                    absolute=absolute,
-                    sign=NONNEGATIVE,
-                    low=math.floor(bottom * 1.4427) - 2,
-                    high=math.ceil(top * 1.4427) + 2,
-                )
+                return self._exponential(parts, bottom, top, absolute)
         words, spread = self._plain(a)
         with radii():
             far = words[0] + spread < -LIMIT
@@ -103,6 +96,24 @@ class FloatArithmetic(RingArithmetic):
             sign=NONNEGATIVE,
             low=-1,
             high=1,
+        )
+
+    def exp_difference(self, a: Array, b: Array) -> FloatBall:
+        """e^(a - b)."""
+        return self.exp(self.difference(a, b))
+
+    def _exponential(
+        self, parts: Parts, bottom: float, top: float, absolute: Array | None = None
+    ) -> FloatBall:
+        """What a kernel made of exponents between two numbers."""
+        return FloatBall(
+            self,
+            parts,
+            relative=self.EXP,
+            absolute=absolute,
+            sign=NONNEGATIVE,
+            low=math.floor(bottom * 1.4427) - 2,
+            high=math.ceil(top * 1.4427) + 2,
         )
 
     @quiet
@@ -229,12 +240,12 @@ class FloatArithmetic(RingArithmetic):
         below: Callable[[FloatBall], FloatBall],
         above: Callable[[FloatBall], FloatBall],
         tiny: Callable[[FloatBall], FloatBall],
-        edge: float = _EASY,
+        edge: float = EASY,
     ) -> FloatBall:
         """Apply the form that fits each element's range, and put them together."""
         if a.exponent is None and a.mid.size:
             lowest, highest = a.mid.min(), a.mid.max()
-            if lowest >= -_EASY and highest <= edge and a.low >= _SMALL:
+            if lowest >= -EASY and highest <= edge and a.low >= _SMALL:
                 if a.absolute is None:
                     return near(a)
                 with radii():
@@ -243,11 +254,11 @@ class FloatArithmetic(RingArithmetic):
         words, spread = self._plain(a)
         with radii():
             is_tiny = np.abs(words[0]) + spread < 2.0**_SMALL
-            is_below = words[0] + spread < -_EASY
+            is_below = words[0] + spread < -EASY
             is_above = words[0] - spread > edge
         # Kernels go a little beyond the ranges' edges. Balls that reach from one range far into
         # another tell nothing.
-        wild = (words[0] < -1.003 * _EASY) & ~is_below
+        wild = (words[0] < -1.003 * EASY) & ~is_below
         wild |= (words[0] > 1.003 * edge) & ~is_above
         rest = is_tiny | is_below | is_above | wild
         zero = FloatBall(self, (np.zeros(()), np.zeros(()))[: len(a.parts)])

@@ -52,6 +52,9 @@ class Arithmetic(Protocol[N]):
     def exp(self, a: N) -> N:
         """e^a."""
 
+    def exp_difference(self, a: F64, b: F64) -> N:
+        """e^(a - b) of float64 arrays: ``exp`` of ``difference``, which need not be kept."""
+
     def expm1(self, a: N) -> N:
         """e^a - 1."""
 

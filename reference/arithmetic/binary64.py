@@ -16,7 +16,7 @@ import numpy as np
 from . import _double_word as dw
 from ._ball import FloatBall, Parts
 from ._eft import Array, IntArray, blocked, two_sum
-from ._functions import FloatArithmetic
+from ._functions import EASY, FloatArithmetic
 from ._tables import LN2_HIGH, PER_STEP, STEP_1, STEP_2, STEP_3, STEPS, tables
 from .base import Mask
 
@@ -94,6 +94,20 @@ class Binary64(FloatArithmetic):
     def _exp_easy(self, a: Parts) -> Parts:
         return blocked(exponential, *a)
 
+    def exp_difference(self, a: Array, b: Array) -> FloatBall:
+        """e^(a - b), both steps in one pass where b has one value a row and nothing is extreme.
+
+        The difference of two words is exact, as in :meth:`difference`; subtraction is monotone, so
+        the extremes of a row are those of its differences.
+        """
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        if a.size and b.shape == (*a.shape[:-1], 1):
+            bottom = float((a.min(axis=-1, keepdims=True) - b).min())
+            top = float((a.max(axis=-1, keepdims=True) - b).max())
+            if bottom >= -EASY and top <= EASY and np.abs(b).max() < 2.0**900:
+                return self._exponential(blocked(_exponential_of_difference, a, b), bottom, top)
+        return super().exp_difference(a, b)
+
     def _expm1(self, a: Parts) -> Parts:
         return blocked(exponential_minus_one, *a)
 
@@ -134,6 +148,10 @@ def exponential(d: Array, tail: Array | None = None) -> tuple[Array]:
     t = tables().octave_high.take(bits & (STEPS - 1))
     p = r + r * r * (0.5 + r * (1 / 6))
     return ((t + t * p) * dw.power_of_two(bits),)
+
+
+def _exponential_of_difference(a: Array, b: Array) -> tuple[Array]:
+    return exponential(*two_sum(a, -b))
 
 
 def _exp_far(d: Array, tail: Array) -> tuple[Array, IntArray]:

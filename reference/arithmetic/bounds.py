@@ -147,6 +147,10 @@ class BoundArithmetic:
     def total(self, values: F64) -> Bound:
         return self.sum(self.exact(values))
 
+    def exp_difference(self, a: F64, b: F64) -> Bound:
+        """e^(a - b)."""
+        return self.exp(self.difference(a, b))
+
     def exp(self, a: Bound) -> Bound:
         v = np.exp(a.v)
         grown = a.e + self.constants.exp

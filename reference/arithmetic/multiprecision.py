@@ -165,6 +165,10 @@ class Multiprecision:
         mid = _array(_difference_ufunc(np.asarray(a, np.float64), np.asarray(b, np.float64)))
         return Ball(mid, self._zeros(mid.shape), self)
 
+    def exp_difference(self, a: F64, b: F64) -> Ball:
+        """e^(a - b)."""
+        return self.exp(self.difference(a, b))
+
     def exp(self, a: Ball) -> Ball:
         return self._apply1(self._exp, a)
 

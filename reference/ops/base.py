@@ -240,7 +240,10 @@ class Logits:
 
     @cached_property
     def e(self) -> Any:
-        e = self.a.exp(self.d)
+        if "d" in self.__dict__:
+            e = self.a.exp(self.d)
+        else:
+            e = self.a.exp_difference(self.batch.finite_x, self.batch.m)
         return e if self.batch.whole else self.a.where(self.batch.kept, e, self.zero)
 
     @cached_property
