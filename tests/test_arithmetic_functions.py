@@ -111,6 +111,28 @@ def test_exponentials_do_not_suffer_from_long_differences(a: Any) -> None:
     assert_tight(ball, truth, a.EXP * 1.01)
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0, 500.0, 1e4, 1e300])
+@pytest.mark.parametrize("shape", [(3, 0), (5, 1), (40, 3), (7, 129), (2, 20000)])
+def test_the_exponential_of_a_difference_is_that_of_its_words(
+    a: Any, shape: tuple[int, int], scale: float
+) -> None:
+    """Bit for bit, where it takes one pass and where it does not: large, lost and equal terms."""
+    r = rng(8)
+    x = r.uniform(-scale, 0, shape) * r.choice([1.0, 2.0**-60, 0.0], shape)
+    m = x.max(axis=-1, keepdims=True, initial=-scale)
+    for left, right in ((x, m), (x + 1 / 3, m), (x, np.zeros(())), (m, m), (m[:1], x)):
+        found, expected = a.exp_difference(left, right), a.exp(a.difference(left, right))
+        for part, word in zip(found.parts, expected.parts, strict=True):
+            assert np.array_equal(part, word)
+        assert found.relative == expected.relative
+        assert found.sign == expected.sign
+        assert (found.low, found.high) == (expected.low, expected.high)
+        for name in ("exponent", "absolute"):
+            one, other = getattr(found, name), getattr(expected, name)
+            assert (one is None) == (other is None)
+            assert one is None or np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["exp", "expm1", "phi", "log1p"])
 def test_functions_see_both_words_of_a_difference(a: Any, name: str) -> None:
     r = rng(16)

@@ -102,8 +102,8 @@ class Binary64(FloatArithmetic):
         """
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.size and b.shape == (*a.shape[:-1], 1):
-            bottom = float((a.min(axis=-1, keepdims=True) - b).min())
-            top = float((a.max(axis=-1, keepdims=True) - b).max())
+            bottom = float((a.min(axis=-1, keepdims=True) - b).min(initial=0.0))
+            top = float((a.max(axis=-1, keepdims=True) - b).max(initial=0.0))
             if bottom >= -EASY and top <= EASY and np.abs(b).max() < 2.0**900:
                 return self._exponential(blocked(_exponential_of_difference, a, b), bottom, top)
         return super().exp_difference(a, b)
