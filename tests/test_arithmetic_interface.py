@@ -40,8 +40,8 @@ def parameters(function: Any) -> list[tuple[str, Any, Any]]:
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_every_arithmetic_has_the_names_and_signatures_of_the_interface(arithmetic: type) -> None:
     asked = names(base.Arithmetic)
-    assert {"exact", "difference", "exp_difference", "total", "exp", "expm1", "phi", "log", "log1p", "sum",
-            "where"} == set(asked)  # fmt: skip
+    assert {"exact", "difference", "exp_difference", "total", "exp", "expm1", "phi", "log",
+            "log1p", "sum", "where"} == set(asked)  # fmt: skip
     for name in asked:
         assert parameters(getattr(arithmetic, name)) == parameters(getattr(base.Arithmetic, name))
 

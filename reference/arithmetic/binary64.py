@@ -102,10 +102,11 @@ class Binary64(FloatArithmetic):
         """
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.size and b.shape == (*a.shape[:-1], 1):
-            bottom = float((a.min(axis=-1, keepdims=True) - b).min(initial=0.0))
-            top = float((a.max(axis=-1, keepdims=True) - b).max(initial=0.0))
-            if bottom >= -EASY and top <= EASY and np.abs(b).max() < 2.0**900:
-                return self._exponential(blocked(_exponential_of_difference, a, b), bottom, top)
+            least, most = (end(a, axis=-1, keepdims=True) for end in (np.min, np.max))
+            if max(-float(least.min()), float(most.max()), float(np.abs(b).max())) < 2.0**900:
+                bottom, top = float((least - b).min(initial=0)), float((most - b).max(initial=0))
+                if bottom >= -EASY and top <= EASY:
+                    return self._exponential(blocked(_exponential_of_difference, a, b), bottom, top)
         return super().exp_difference(a, b)
 
     def _expm1(self, a: Parts) -> Parts:
