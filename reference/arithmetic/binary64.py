@@ -23,6 +23,8 @@ from .base import Mask
 U = dw.U
 _STEP_23 = STEP_2 + STEP_3
 _SHORT = 128
+_LONG = 64
+"""Rows from this length on are worth a look at their extremes."""
 
 
 class Binary64(FloatArithmetic):
@@ -101,7 +103,7 @@ class Binary64(FloatArithmetic):
         the extremes of a row are those of its differences.
         """
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        if a.size and b.shape == (*a.shape[:-1], 1):
+        if a.size and a.shape[-1] >= _LONG and b.shape == (*a.shape[:-1], 1):
             least, most = (end(a, axis=-1, keepdims=True) for end in (np.min, np.max))
             if max(-float(least.min()), float(most.max()), float(np.abs(b).max())) < 2.0**900:
                 bottom, top = float((least - b).min(initial=0)), float((most - b).max(initial=0))
