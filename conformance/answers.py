@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
-from conformance import shelf
+from conformance.shelf import Shelf
 from reference import bounds, cases, oracle, reduction_bounds, reductions
 from reference.bounds import Bounds
 from reference.cases import Case
@@ -48,13 +49,20 @@ class Answers:
 
     Benches in several threads may share one: mpmath's precision belongs to the process, so one
     batch is evaluated at a time.
+
+    Parameters
+    ----------
+    elements : int
+        What is kept, in elements of references.
+    shared : Shelf, optional
+        Of the run that this process works for.
     """
 
-    def __init__(self, elements: int = _CACHED_ELEMENTS) -> None:
+    def __init__(self, elements: int = _CACHED_ELEMENTS, *, shared: Shelf | None = None) -> None:
         self._lock = threading.Lock()
         self._room = elements
         self._kept: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
-        self._shelf = shelf.of_run()
+        self._shelf = shared
         self.seconds = 0.0
 
     def references(self, question: Question, rows: Sequence[Case]) -> References:
@@ -65,7 +73,7 @@ class Answers:
                 question.op, question.derivative, question.argument, cases.stack(list(rows)),
                 question.format,
             ),
-            lambda arrays: _references(question.format, *arrays),
+            lambda arrays: _references(question.format, len(rows), arrays),
         )  # fmt: skip
 
     def bounds(self, question: Question, rows: Sequence[Case], *, flushes: bool) -> Bounds:
@@ -76,7 +84,7 @@ class Answers:
                 question.op, question.derivative, question.argument, cases.stack(list(rows)),
                 question.format, flushes=flushes,
             ),
-            lambda arrays: Bounds(*arrays),
+            lambda arrays: _bounds(len(rows), arrays),
         )  # fmt: skip
 
     def of_situation(
@@ -98,26 +106,29 @@ class Answers:
         )
 
     def _get(
-        self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A] | None = None
+        self,
+        key: tuple[Any, ...],
+        make: Callable[[], A],
+        of: Callable[[Arrays], A | None] | None = None,
     ) -> A:
         """An answer from memory, from the shelf where ``of`` makes it of arrays, or made."""
         with self._lock:
             return self._made(key, make, of)
 
     def _made(
-        self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A] | None
+        self, key: tuple[Any, ...], make: Callable[[], A], of: Callable[[Arrays], A | None] | None
     ) -> A:
         if key in self._kept:
             self._kept.move_to_end(key)
             return cast(A, self._kept[key])
         start = time.perf_counter()
-        mine = self._shelf if of else None
-        left = mine.get(key) if mine else None
-        found = make() if left is None or of is None else of(left)
+        arrays = self._shelf.get(key) if self._shelf and of else None
+        left = of(arrays) if of and arrays is not None else None
+        found = make() if left is None else left
         seconds = time.perf_counter() - start
         self.seconds += seconds
-        if mine and left is None and seconds >= _WORTH_SHARING:
-            mine.put(key, _arrays(found))
+        if self._shelf and of and left is None and seconds >= _WORTH_SHARING:
+            self._shelf.put(key, _arrays(found))
         self._kept[key] = found
         self._room -= _size(found)
         while self._room < 0 and len(self._kept) > 1:
@@ -126,8 +137,31 @@ class Answers:
         return found
 
 
-def _references(fmt: Format, hi: Any, lo: Any, exponent: Any, codes: Any, tier: Any) -> References:
+_REFERENCES = [np.dtype(t) for t in (np.float64, np.float64, np.int64, np.uint8, np.uint8)]
+_BOUNDS = [np.dtype(np.longdouble)] * len(fields(Bounds))
+
+
+def _are(arrays: Arrays, dtypes: list[np.dtype[Any]], rows: int) -> bool:
+    """Whether they are arrays of one shape, with so many rows, of these dtypes."""
+    shapes = {a.shape for a in arrays}
+    return (
+        [a.dtype for a in arrays] == dtypes
+        and {s[:1] for s in shapes} == {(rows,)}
+        and (len(shapes) == 1)
+    )
+
+
+def _references(fmt: Format, rows: int, arrays: Arrays) -> References | None:
+    """References of the arrays that were left; None if they are something else."""
+    if not _are(arrays, _REFERENCES, rows):
+        return None
+    hi, lo, exponent, codes, tier = arrays
     return References(hi, lo, exponent, codes, tier, fmt)
+
+
+def _bounds(rows: int, arrays: Arrays) -> Bounds | None:
+    """The same of bounds."""
+    return Bounds(*arrays) if _are(arrays, _BOUNDS, rows) else None
 
 
 def _arrays(answer: _Kept) -> Arrays:

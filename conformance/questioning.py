@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from conformance import witnesses
+from conformance import shelf, witnesses
 from conformance.answers import Answers, Question
 from conformance.bench import Bench
 from conformance.cells import Cell
@@ -130,7 +130,7 @@ class _Asking:
         self.chosen = chosen
         self.stage = stage
         self.cases = {case_id: cases.by_id(case_id) for case_id in {w.case_id for w in chosen}}
-        self.answers = Answers()
+        self.answers = Answers(shared=shelf.of_run())
         self.given: dict[tuple[Map, str, str], dict[str, Any]] = {}
         self.entries = implementations(plan)
         # Apart by their inputs: nobody can answer both kinds.

@@ -14,12 +14,15 @@ import hashlib
 import io
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from conformance.files import at_once
 
 VARIABLE = "CONFORMANCE_ANSWERS"
 """Names the folder to the workers of a run."""
@@ -28,6 +31,8 @@ NAME = ".answers"
 """The folder's name in a record."""
 
 _DIGEST = 32
+_LARGEST = 1 << 30
+"""Bytes of a file that are read."""
 
 
 class Shelf:
@@ -45,16 +50,19 @@ class Shelf:
     def get(self, key: object) -> list[NDArray[Any]] | None:
         """The arrays that somebody has left, None where there are none or they are damaged."""
         try:
-            content = self._path(key).read_bytes()
+            with open(self._path(key), "rb", opener=at_once) as file:
+                content = file.read(_LARGEST)
         except OSError:
             return None
         digest, data = content[:_DIGEST], content[_DIGEST:]
         if hashlib.sha256(data).digest() != digest:
             return None
-        stream = io.BytesIO(data)
-        found = []
-        while stream.tell() < len(data):
-            found.append(np.load(stream, allow_pickle=False))
+        stream, found = io.BytesIO(data), []
+        try:
+            while stream.tell() < len(data):
+                found.append(np.load(stream, allow_pickle=False))
+        except (ValueError, EOFError, MemoryError):  # a right digest of something else
+            return None
         return found
 
     def put(self, key: object, arrays: Sequence[NDArray[Any]]) -> None:
@@ -66,7 +74,8 @@ class Shelf:
         path = self._path(key)
         temporary = path.with_suffix(f".{os.getpid()}")
         try:
-            temporary.write_bytes(hashlib.sha256(data).digest() + data)
+            with temporary.open("xb") as file:  # never through a link
+                file.write(hashlib.sha256(data).digest() + data)
             temporary.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -86,10 +95,11 @@ def of_run() -> Shelf | None:
 def opened(record: Path) -> Iterator[None]:
     """A run's shelf, in the folder of its record, named to every process started meanwhile.
 
-    What a killed run left there goes first.
+    What a killed run left there goes first. A folder that is named already is another run's: where
+    there can be none of our own there is none.
     """
     folder = record / NAME
-    before = os.environ.get(VARIABLE)
+    before = os.environ.pop(VARIABLE, None)
     try:
         with contextlib.suppress(OSError):
             _remove(folder)
@@ -105,7 +115,12 @@ def opened(record: Path) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
+    """Remove what stands there, whatever it is; a link and not what it names."""
+    try:
+        mode = folder.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
         shutil.rmtree(folder)
+    else:
+        folder.unlink()

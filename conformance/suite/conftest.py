@@ -16,6 +16,8 @@ from typing import cast
 
 import pytest
 
+from conformance import shelf
+from conformance.answers import Answers
 from conformance.bench import Bench
 from conformance.cells import Cell
 from conformance.execution.guard import die_with
@@ -129,6 +131,7 @@ def bench() -> Iterator[Bench]:
         plugins=settings.loaded,
         deadline=settings.deadline,
         memory_limit=settings.memory_limit,
+        answers=Answers(shared=shelf.of_run()),
     )
     yield made
     made.close()
