@@ -250,6 +250,14 @@ class Bench:
             bounds.join(flushing),
         )
 
+    def unanswered(self, entry: Implementation, mode: str) -> dict[str, Any]:
+        """Who is asked, without a ``result`` yet; with a ``message`` where it is not installed."""
+        out = {"implementation": entry.name, "framework": entry.framework, "mode": mode,
+               "result": None}  # fmt: skip
+        if self.version(entry.framework) is None or entry.missing_requirements():
+            out["message"] = "not installed"
+        return out
+
     def answer(
         self, case: Case, entry: Implementation, derivative: str, argument: str, mode: str
     ) -> dict[str, Any] | None:
@@ -266,10 +274,9 @@ class Bench:
             return None
         if set(entry.inputs) != case.arguments:
             return None
-        out: dict[str, Any] = {"implementation": entry.name, "framework": entry.framework,
-                               "mode": mode, "result": None}  # fmt: skip
-        if self.version(entry.framework) is None or entry.missing_requirements():
-            return out | {"message": "not installed"}
+        out = self.unanswered(entry, mode)
+        if "message" in out:
+            return out
         cell = Cell("accuracy", entry.name, derivative, argument, case.format, mode, "cpu",
                     framework.context_for(case.format), case.family)  # fmt: skip
         trial = self.ask(cell, [case], entry)

@@ -11,7 +11,7 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": ("realistic", "gap_ladder", "shift_ladder", "near_ties", "subnormals"),
     "special_values": ("masks", "infinity_lattice"),
     "underflow": ("gap_ladder",),
-    "reduction": ("labels", "ignored", "weights", "soft_targets"),
+    "reduction": ("labels", "high_labels", "ignored", "weights", "soft_targets"),
 }
 """What a cell can ask, and with which families."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,13 @@ def request(
         name: np.concatenate([a, np.repeat(a[-1:], padding, axis=0)]) if padding else a
         for name, a in arrays.items()
     }
+    return call(cell, entry, padded)
+
+
+def call(
+    cell: Cell, entry: Implementation, arrays: Mapping[str, NDArray[Any]], **more: Any
+) -> Request:
+    """A call of a cell's map on arrays; ``more`` are further fields of the request."""
     return Request(
         implementation=entry.name,
         op=entry.op,
@@ -90,8 +97,9 @@ def request(
         argument=cell.argument,
         dtype=cell.dtype,
         mode=cell.mode,
-        arrays=padded,
+        arrays=arrays,
         call_context=cell.context if cell.context in CALL_CONTEXTS else "",
+        **more,
     )
 
 

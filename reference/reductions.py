@@ -13,9 +13,13 @@ the gradient to x is G (s_i sum(b) - b_i), that to the targets -G (1 - a) w_i l_
 
 Every formula is free of cancellation that is not the mathematics' own, and evaluated in the
 oracle's arithmetics until each result is decided. Settled without: ignored rows (exactly 0), rows
-without any weight, targets whose weights sum to 0 (the log-sum-exp drops out, what remains is
-rational), gradients of equal logits, limits at -inf. Everything else is transcendental: a sum of
-logarithms and rationals, or a quotient of exponentials (see :mod:`reference.ops`).
+without any weight, cotangents of 0, targets whose weights sum to 0 (the log-sum-exp drops out, what
+remains is rational), gradients of equal logits, limits at -inf. A row that counts and has nothing
+finite is undefined where anything bears on it. Everything else is transcendental: a sum of
+logarithms and rationals, or a quotient of exponentials (see :mod:`reference.ops`), or all but
+rational: what no precision tells from a number that is rounded is `Undecided`. These are, for now,
+sums and means over rows with signed targets whose logarithms cancel between the rows, and gradients
+that are a power of two but for a term below 2^-16384 of it (smoothing, logits 20,000 apart).
 
 What the contract leaves to an implementation is in `Answer`: a label without a class, or a mean of
 nothing.
@@ -85,6 +89,11 @@ class Answer:
         missing = (self.or_zero & (result == 0)) | (self.or_infinite & np.isinf(result))
         return np.asarray(np.where(missing, np.nan, result))
 
+    def named(self, result: F64) -> NDArray[np.str_]:
+        """`kinds`, and ``.zero`` after that of a mean of nothing which is answered with 0."""
+        zero = self.or_infinite & (result == 0)
+        return np.where(zero, np.char.add(self.kinds, ".zero"), self.kinds)
+
 
 # ---------------------------------------------------------------- what needs no evaluation
 
@@ -126,6 +135,8 @@ class _Settling:
         bears = terms.bears[row]
         if not bears.any():
             return Fraction(0)
+        if not terms.batch.count[row]:
+            return UNDEFINED
         kept = terms.batch.kept[row]
         if (bears & ~kept).any():
             return POS_INF
@@ -146,6 +157,8 @@ class _Settling:
                 self._set(row, 0, loss)
         elif terms.of_nothing or NAN in _codes(losses):
             self._set(0, 0, NAN)
+        elif UNDEFINED in _codes(losses):
+            self._set(0, 0, UNDEFINED)
         elif POS_INF in _codes(losses):
             self._set(0, 0, POS_INF)
         elif all(isinstance(loss, Fraction) for loss in losses):
@@ -159,9 +172,9 @@ class _Settling:
                 self.codes[row] = ZERO
             elif terms.invalid[row] or terms.has_nan[row]:
                 self.codes[row] = NAN
-            elif terms.of_nothing:
+            elif terms.of_nothing or not batch.count[row]:
                 self.codes[row] = UNDEFINED
-            elif not terms.bears[row].any():
+            elif not terms.bears[row].any() or not terms.cotangent(row):
                 self.codes[row] = ZERO
             elif terms.soft or batch.equal[row] or not batch.kept[row].all():
                 self._gradient(row)
@@ -175,20 +188,24 @@ class _Settling:
         for i in range(terms.n):
             if not batch.kept[row, i]:
                 self._set(row, i, -scale * b[i])
-            elif batch.equal[row] or not total or not scale:
+            elif batch.equal[row] or not total:
                 self._set(row, i, scale * (share - b[i]))
 
     def _vjp_target(self) -> None:
-        terms = self.terms
+        terms, batch = self.terms, self.terms.batch
         for row in range(terms.rows):
-            for i in range(terms.n):
-                factor = terms.cotangent(row) * (1 - Fraction(terms.smoothing))
-                if terms.has_nan[row]:
-                    self.codes[row, i] = NAN
-                elif not factor or not terms.weight[i] or terms.batch.count[row] == 1:
-                    self.codes[row, i] = ZERO
-                elif not terms.batch.kept[row, i]:
-                    self.codes[row, i] = POS_INF if factor > 0 else NEG_INF
+            factor = terms.cotangent(row) * (1 - Fraction(terms.smoothing))
+            if terms.has_nan[row]:
+                self.codes[row] = NAN
+            elif not batch.count[row]:
+                self.codes[row] = UNDEFINED
+            elif not factor:
+                self.codes[row] = ZERO
+            else:
+                kept, weightless = batch.kept[row], terms.weight == 0
+                certain = kept & (batch.count[row] == 1)  # its logarithm is 0
+                self.codes[row, weightless | certain] = ZERO
+                self.codes[row, ~(weightless | kept)] = POS_INF if factor > 0 else NEG_INF
 
 
 def _codes(losses: list[Fraction | int | None]) -> set[int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -73,8 +72,7 @@ def _answer(
 ) -> np.ndarray:
     cell = Cell("reduction", entry.name, derivative, argument, situation.format, "eager", "cpu",
                 "default", "random")  # fmt: skip
-    # `request` looks at the exact answer for controls only.
-    sent = request(cell, entry, situation, SimpleNamespace(), formats.get(situation.format))  # type: ignore[arg-type]
+    sent = request(cell, entry, situation, formats.get(situation.format))
     answer = executor.call(sent)
     assert isinstance(answer, Result), (situation.case_id, dict(situation.options), answer)
     return answer.out.astype(np.float64).ravel()

@@ -191,6 +191,8 @@ def test_a_mean_of_nothing_may_be_nan_or_infinite_and_nothing_else() -> None:
     accepted = [float(answer.accepted(np.array([[v]]))[0, 0]) for v in (np.nan, np.inf, -np.inf)]
     assert np.isnan(accepted).all()
     assert answer.accepted(np.array([[0.0]])) == 0
+    named = [str(answer.named(np.array([[v]]))[0, 0]) for v in (0.0, -0.0, 1.0, np.nan)]
+    assert named == [*["zero_denominator.zero"] * 2, *["zero_denominator"] * 2]
     assert codes(made, "vjp", "x") == [[UNDEFINED, UNDEFINED]]
 
 
@@ -257,6 +259,53 @@ def test_gradients_to_targets_at_minus_infinity() -> None:
     assert codes(negative, "vjp", "target")[0][0] == NEG_INF
 
 
+def test_of_one_finite_logit_only_its_own_logarithm_is_zero() -> None:
+    made = situation([[-np.inf, 0.0, -np.inf]], target=[[0.0, 1.0, 0.0]], weight=[1.0, 1.0, 0.0],
+                     g=[1.0])  # fmt: skip
+    assert codes(made, "vjp", "target") == [[POS_INF, ZERO, ZERO]]
+
+
+@pytest.mark.parametrize(("reduction", "value"), [("none", [[UNDEFINED], [POS_INF]]),
+                                                   ("sum", [[UNDEFINED]]),
+                                                   ("mean", [[UNDEFINED]])])  # fmt: skip
+def test_a_row_that_counts_and_has_nothing_finite_is_undefined(
+    reduction: str, value: list[list[int]]
+) -> None:
+    nothing = [-np.inf, -np.inf]
+    g = [1.0, 1.0] if reduction == "none" else 1.0
+    for given in ({"label": [1, 1]}, {"target": [[0.5, 0.5], [0.0, 1.0]]}):
+        made = situation([nothing, [0.0, -np.inf]], reduction=reduction, g=g, **given)
+        assert codes(made) == value
+        assert codes(made, "vjp", "x")[0] == [UNDEFINED] * 2
+        assert UNDEFINED not in codes(made, "vjp", "x")[1]
+    assert codes(made, "vjp", "target") == [[UNDEFINED] * 2, [ZERO, POS_INF]]
+
+
+def test_a_row_that_has_nothing_finite_and_nothing_that_bears_is_zero() -> None:
+    made = situation([[-np.inf, -np.inf], [0.0, 0.0]], target=[[0.0, 0.0], [0.5, 0.5]],
+                     reduction="sum")  # fmt: skip
+    alone = situation([[0.0, 0.0]], target=[[0.5, 0.5]], reduction="sum")
+    both = [reductions.evaluate(s, "value", "-").references.rounded() for s in (made, alone)]
+    assert both[0] == both[1] > 0
+    for argument in ("x", "target"):
+        assert codes(made, "vjp", argument)[0] == [UNDEFINED] * 2
+
+
+def test_a_nan_comes_before_what_is_undefined_and_that_before_infinity() -> None:
+    rows = [[np.nan, 0.0], [-np.inf, -np.inf], [0.0, -np.inf]]
+    assert codes(situation(rows, label=[0, 0, 1], reduction="sum")) == [[NAN]]
+    assert codes(situation(rows[1:], label=[0, 1], reduction="sum")) == [[UNDEFINED]]
+
+
+@pytest.mark.parametrize("given", [{"label": [1, 0]}, {"target": [[0.25, 0.5], [1.0, -1.0]]},
+                                   {"label": [1, 0], "label_smoothing": 0.5}])  # fmt: skip
+def test_a_cotangent_of_zero_gives_exactly_zero(given: dict[str, Any]) -> None:
+    for reduction, g in (("none", [0.0, -0.0]), ("mean", 0.0)):
+        made = situation([[0.3, 1.0], [2.0, -1.0]], reduction=reduction, g=g, **given)
+        for argument in ("x", "target") if "target" in given else ("x",):
+            assert codes(made, "vjp", argument) == [[ZERO] * 2] * 2
+
+
 def test_plus_infinity_in_a_row_that_counts_is_refused() -> None:
     with pytest.raises(ValueError, match="inf"):
         reductions.evaluate(situation([[np.inf, 0.0]], label=[0], g=[1.0]), "value", "-")
@@ -268,7 +317,7 @@ def test_plus_infinity_in_a_row_that_counts_is_refused() -> None:
 @pytest.mark.parametrize(("family", "op", "fmt"), EVERY)
 def test_every_situation_is_decided_bounded_and_recreated(family: str, op: str, fmt: str) -> None:
     made = situations.make(family, op, fmt)
-    assert len({s.case_id for s in made}) == len(made) > 40
+    assert len({s.case_id for s in made}) == len(made) > 30
     for each in made:
         assert situations.by_id(each.case_id).case_id == each.case_id
         assert formats.get(fmt).holds(each.inputs["x"]).all()
@@ -286,7 +335,7 @@ def test_every_situation_is_decided_bounded_and_recreated(family: str, op: str, 
 
 
 def test_labels_above_every_narrow_type_and_outside_on_both_sides_are_there() -> None:
-    made = situations.make("labels", SPARSE, "float32")
+    made = [s for f in ("labels", "high_labels") for s in situations.make(f, SPARSE, "float32")]
     inside = [int(k) for s in made for k in s.inputs["label"] if 0 <= int(k) < s.n]
     assert max(inside) > 32767
     assert {s.inputs["label"].dtype.name for s in made} == {
@@ -310,7 +359,7 @@ def test_an_id_that_does_not_fit_is_refused() -> None:
 
 IDS = (
     "sparse_softmax_cross_entropy-float32-ignored1-s0-q9-38d062",
-    "sparse_softmax_cross_entropy-float32-labels1-s0-q44-269987",
+    "sparse_softmax_cross_entropy-float32-labels2-s0-q40-396d70",
     "sparse_softmax_cross_entropy-bfloat16-weights1-s0-q17-2cb70a",
     "softmax_cross_entropy-float32-soft_targets1-s0-q5-797e79",
 )

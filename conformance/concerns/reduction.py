@@ -19,7 +19,7 @@ from conformance.frameworks import get_framework
 from conformance.judge import Answered
 from conformance.profiles import Profile
 from conformance.registry import Implementation
-from conformance.trial import Trial
+from conformance.trial import Trial, call
 from reference import formats, situations
 from reference.formats import Format
 from reference.metrics import Underflow
@@ -39,6 +39,7 @@ _DEATHS = 6.0
 """Children that a cell may cost; a hang costs half as much again."""
 _NEEDS: Mapping[str, frozenset[str]] = {
     "labels": frozenset(),
+    "high_labels": frozenset(),
     "ignored": frozenset({"ignore_index"}),
     "weights": frozenset({"weight", "label_smoothing"}),
     "soft_targets": frozenset(),
@@ -121,7 +122,7 @@ class Reduction:
                 trial.flags.add("stopped_early")
                 break
             exact = bench.answers.of_situation(situation, cell.derivative, cell.argument)
-            answer = executor.call(request(cell, entry, situation, exact, fmt))
+            answer = executor.call(request(cell, entry, situation, fmt, exact))
             if not isinstance(answer, Result):
                 _failed(trial, answer, situation, exact, entry)
                 continue
@@ -151,12 +152,14 @@ class Reduction:
             trial.add(("shape", detail), situation.case_id)
             return
         refs = exact.references
-        result = exact.accepted(np.asarray(out).astype(np.float64).reshape(refs.shape))
+        result = np.asarray(out).astype(np.float64).reshape(refs.shape)
         limits = bench.answers.situation_bounds(
             situation, cell.derivative, cell.argument, flushes=policy.flushes
         )
         rows = [situation] * refs.shape[0]
-        trial.answered.append(Answered(rows, refs, limits, result, exact.kinds))
+        trial.answered.append(
+            Answered(rows, refs, limits, exact.accepted(result), exact.named(result))
+        )
 
 
 REDUCTION = Reduction()
@@ -198,10 +201,9 @@ def answer(
         entry, derivative, argument, situation.format, mode
     ):
         return None
-    out: dict[str, Any] = {"implementation": entry.name, "framework": entry.framework,
-                           "mode": mode, "result": None}  # fmt: skip
-    if bench.version(entry.framework) is None or entry.missing_requirements():
-        return out | {"message": "not installed"}
+    out = bench.unanswered(entry, mode)
+    if "message" in out:
+        return out
     cell = Cell("reduction", entry.name, derivative, argument, situation.format, mode, "cpu",
                 framework.context_for(situation.format), situation.family)  # fmt: skip
     trial = REDUCTION.ask(bench, cell, [situation], entry, Underflow("none", 0.0, float("inf")))
@@ -212,13 +214,13 @@ def answer(
 
 
 def request(
-    cell: Cell, entry: Implementation, situation: Situation, exact: Exact, fmt: Format
+    cell: Cell, entry: Implementation, situation: Situation, fmt: Format, exact: Exact | None = None
 ) -> Request:
-    """A situation as the child gets it."""
+    """A situation as the child gets it; a control needs the exact answer."""
     options: dict[str, Any] = {}
     keywords: tuple[str, ...] = ()
     arrays: dict[str, NDArray[Any]] = {}
-    if entry.role == "control":
+    if exact is not None and entry.role == "control":
         answer = exact.references.rounded().reshape(_shape(situation, cell.derivative))
         arrays["answer"] = np.asarray(fmt.cast(answer))
     else:
@@ -229,17 +231,7 @@ def request(
                 arrays[name] = array if name == "label" else np.asarray(fmt.cast(array))
         keywords = ("weight",) if "weight" in arrays else ()
         options = {k: v for k, v in situation.options.items() if k in entry.parameters}
-    return Request(
-        implementation=entry.name,
-        op=entry.op,
-        derivative=cell.derivative,
-        argument=cell.argument,
-        dtype=cell.dtype,
-        mode=cell.mode,
-        arrays=arrays,
-        options=options,
-        keywords=keywords,
-    )
+    return call(cell, entry, arrays, options=options, keywords=keywords)
 
 
 def _shape(situation: Situation, derivative: str) -> tuple[int, ...]:

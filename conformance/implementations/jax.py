@@ -164,9 +164,9 @@ def _minus_target(axis: int) -> Any:
         return value(x, target), (jax.nn.log_softmax(x, axis=axis), target)
 
     def backward(kept: Any, g: Any) -> Any:
-        l, target = kept  # noqa: E741 - the contract's name for it
+        log_p, target = kept
         g = jnp.expand_dims(g, axis)
-        return g * (jnp.exp(l) - target), -g * l
+        return g * (jnp.exp(log_p) - target), -g * log_p
 
     loss = jax.custom_vjp(value)
     loss.defvjp(forward, backward)

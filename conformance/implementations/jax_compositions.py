@@ -30,14 +30,14 @@ def _weighted() -> Any:
 
     absent = jax.custom_derivatives.SymbolicZero
 
-    def product(t: Any, l: Any, sound: Any) -> Any:  # noqa: E741 - the contract's name for it
-        return jnp.where((t == 0) & sound, 0, t * l)
+    def product(t: Any, log_p: Any, sound: Any) -> Any:
+        return jnp.where((t == 0) & sound, 0, t * log_p)
 
     def derivative(primals: Any, tangents: Any) -> Any:
-        t, l, _ = primals  # noqa: E741
+        t, log_p, _ = primals
         t_dot, l_dot, _ = tangents
         value = product(*primals)
-        terms = [a * b for a, b in ((l, t_dot), (t, l_dot)) if not isinstance(b, absent)]
+        terms = [a * b for a, b in ((log_p, t_dot), (t, l_dot)) if not isinstance(b, absent)]
         return value, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(value)
 
     weighted = jax.custom_jvp(product)
@@ -133,9 +133,9 @@ def categorical_entropy(x: Any, *, axis: int = -1) -> Any:
     import jax
     import jax.numpy as jnp
 
-    l = jax.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
-    p = jnp.exp(l)
-    return -jnp.sum(p * jnp.where(p == 0, 0, l), axis=axis)
+    log_p = jax.nn.log_softmax(x, axis=axis)
+    p = jnp.exp(log_p)
+    return -jnp.sum(p * jnp.where(p == 0, 0, log_p), axis=axis)
 
 
 @implementation(
@@ -150,11 +150,11 @@ def kl_divergence(x: Any, y: Any, *, axis: int = -1) -> Any:
     import jax
     import jax.numpy as jnp
 
-    l, other = jax.nn.log_softmax(x, axis=axis), jax.nn.log_softmax(y, axis=axis)  # noqa: E741
-    p = jnp.exp(l)
+    log_p, other = jax.nn.log_softmax(x, axis=axis), jax.nn.log_softmax(y, axis=axis)
+    p = jnp.exp(log_p)
     # Masked in x, or underflowed beside a finite difference; a NaN of y is never hidden.
-    nothing = (p == 0) & ((jnp.isneginf(l) & ~jnp.isnan(other)) | jnp.isfinite(l - other))
-    return jnp.sum(p * jnp.where(nothing, 0, l - other), axis=axis)
+    nothing = (p == 0) & ((jnp.isneginf(log_p) & ~jnp.isnan(other)) | jnp.isfinite(log_p - other))
+    return jnp.sum(p * jnp.where(nothing, 0, log_p - other), axis=axis)
 
 
 @implementation(

@@ -31,17 +31,17 @@ def counting(label: Any, ignore_index: int | None) -> Any:
     return label != ignore_index
 
 
-def hard_losses(l: Any, k: Any, weight: Any, label_smoothing: float) -> tuple[Any, Any]:  # noqa: E741 - the contract's name
+def hard_losses(log_p: Any, k: Any, weight: Any, label_smoothing: float) -> tuple[Any, Any]:
     """-(1 - a) w_k l_k - a / C sum w l of log-probabilities with the classes last, and w_k."""
     import jax.numpy as jnp
 
-    n = l.shape[-1]
-    at_label = -jnp.take_along_axis(l, k[..., None], axis=-1)[..., 0]
+    n = log_p.shape[-1]
+    at_label = -jnp.take_along_axis(log_p, k[..., None], axis=-1)[..., 0]
     of_label = jnp.ones_like(at_label) if weight is None else jnp.take(weight, k)
     losses = at_label if weight is None else of_label * at_label
     if label_smoothing:
         # A class of weight 0 contributes 0, also at -inf.
-        every = l if weight is None else jnp.where(weight == 0, 0, weight * l)
+        every = log_p if weight is None else jnp.where(weight == 0, 0, weight * log_p)
         smooth = jnp.sum(every, axis=-1)
         losses = (1 - label_smoothing) * losses - label_smoothing / n * smooth
     return losses, of_label

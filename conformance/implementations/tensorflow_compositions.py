@@ -86,13 +86,13 @@ def sparse_softmax_cross_entropy(
         counts = label != ignore_index
         x = tf.where(counts[..., None], x, zero)
         label = tf.where(counts, label, tf.zeros([], label.dtype))
-    l = tf.nn.log_softmax(x)  # noqa: E741 - the contract's name for it
-    losses = -tf.gather(l, label, axis=-1, batch_dims=len(x.shape) - 1)
+    log_p = tf.nn.log_softmax(x)
+    losses = -tf.gather(log_p, label, axis=-1, batch_dims=len(x.shape) - 1)
     of_label = tf.ones_like(losses) if weight is None else tf.gather(weight, label)
     losses = losses if weight is None else of_label * losses
     if label_smoothing:
         # A class of weight 0 contributes 0, also at -inf.
-        every = l if weight is None else tf.math.multiply_no_nan(l, weight)
+        every = log_p if weight is None else tf.math.multiply_no_nan(log_p, weight)
         share = label_smoothing / x.shape[-1]
         losses = (1 - label_smoothing) * losses - share * tf.reduce_sum(every, axis=-1)
     if reduction == "none":
@@ -114,9 +114,9 @@ def categorical_entropy(x: Any, *, axis: int = -1) -> Any:
     """-sum exp(l) l, without the classes whose probability is 0: there l may be infinite."""
     import tensorflow as tf
 
-    l = tf.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
-    p = tf.exp(l)
-    return -tf.reduce_sum(p * tf.where(tf.equal(p, 0), tf.zeros([], x.dtype), l), axis=axis)
+    log_p = tf.nn.log_softmax(x, axis=axis)
+    p = tf.exp(log_p)
+    return -tf.reduce_sum(p * tf.where(tf.equal(p, 0), tf.zeros([], x.dtype), log_p), axis=axis)
 
 
 @implementation(
@@ -133,8 +133,8 @@ def kl_divergence(x: Any, y: Any, *, axis: int = -1) -> Any:
     """
     import tensorflow as tf
 
-    l = tf.nn.log_softmax(x, axis=axis)  # noqa: E741 - the contract's name for it
-    p, difference = tf.exp(l), l - tf.nn.log_softmax(y, axis=axis)
+    log_p = tf.nn.log_softmax(x, axis=axis)
+    p, difference = tf.exp(log_p), log_p - tf.nn.log_softmax(y, axis=axis)
     absent = tf.equal(p, 0) & tf.not_equal(difference, float("inf"))
     return tf.reduce_sum(p * tf.where(absent, tf.zeros([], x.dtype), difference), axis=axis)
 

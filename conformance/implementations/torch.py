@@ -221,5 +221,5 @@ def gather_of_log_softmax(x: Any, label: Any, *, axis: int = -1) -> Any:
     """The log-probability at the label."""
     import torch
 
-    l = torch.nn.functional.log_softmax(x, dim=axis)  # noqa: E741 - the contract's name
-    return -l.gather(axis, label.unsqueeze(axis)).squeeze(axis)
+    log_p = torch.nn.functional.log_softmax(x, dim=axis)
+    return -log_p.gather(axis, label.unsqueeze(axis)).squeeze(axis)

@@ -6,8 +6,6 @@ A file that defines ``FAMILY`` is a family; adding one means adding a file.
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 import re
 import tomllib
 from functools import cache
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import formats, ops
+from ..discovery import offered
 from ..formats import Format
 from .base import Case, CaseError, Family, generate, named, spread, stack
 from .inputs import TANGENT
@@ -24,16 +23,9 @@ from .inputs import TANGENT
 __all__ = ["FAMILIES", "Case", "CaseError", "Family", "by_id", "make", "stack", "witnesses"]
 
 
-def _load() -> dict[str, Family]:
-    found = {}
-    for module in pkgutil.iter_modules(__path__):
-        family = getattr(importlib.import_module(f"{__name__}.{module.name}"), "FAMILY", None)
-        if family is not None:
-            found[family.name] = family
-    return dict(sorted(found.items()))
-
-
-FAMILIES: dict[str, Family] = _load()
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in offered(__name__, __path__, "FAMILY")
+}
 
 
 def make(

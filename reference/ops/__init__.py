@@ -5,24 +5,13 @@ A file that defines ``OP`` is an operator; adding one means adding a file.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from ..discovery import offered
 from .base import Map, Op
 
 __all__ = ["OPS", "Map", "Op", "get"]
 
 
-def _load() -> dict[str, Op]:
-    found = {}
-    for module in pkgutil.iter_modules(__path__):
-        op = getattr(importlib.import_module(f"{__name__}.{module.name}"), "OP", None)
-        if op is not None:
-            found[op.name] = op
-    return dict(sorted(found.items()))
-
-
-OPS: dict[str, Op] = _load()
+OPS: dict[str, Op] = {op.name: op for op in offered(__name__, __path__, "OP")}
 
 
 def get(name: str) -> Op:

@@ -6,27 +6,19 @@ are: :mod:`reference.reductions`.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 
 from .. import formats
 from ..cases.base import CaseError
+from ..discovery import offered
 from .base import Family, Situation, generate
 
 __all__ = ["FAMILIES", "Family", "Situation", "by_id", "is_id", "make"]
 
 
-def _load() -> dict[str, Family]:
-    found = {}
-    for module in pkgutil.iter_modules(__path__):
-        family = getattr(importlib.import_module(f"{__name__}.{module.name}"), "FAMILY", None)
-        if family is not None:
-            found[family.name] = family
-    return dict(sorted(found.items()))
-
-
-FAMILIES: dict[str, Family] = _load()
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in offered(__name__, __path__, "FAMILY")
+}
 
 _ID = re.compile(
     r"(?P<op>\w+)-(?P<format>\w+)-(?P<family>[a-z_]+)(?P<version>\d+)"

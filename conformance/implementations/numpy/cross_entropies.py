@@ -37,9 +37,9 @@ __all__ = ["softmax_cross_entropy", "softmax_cross_entropy_vjp"]
 
 def _loss(rows: Rows, t: Array) -> Array:
     """-sum t l, in which t = 0 contributes 0 even where l is -inf or has no limit."""
-    l = rows.d - rows.ell  # noqa: E741 - the contract's name for it
+    log_p = rows.d - rows.ell
     # m is NaN in a row with a NaN logit, which no target silences.
-    loss = -total(np.where((t == 0) & ~np.isnan(rows.m), t, t * l))
+    loss = -total(np.where((t == 0) & ~np.isnan(rows.m), t, t * log_p))
     wide = np.isfinite(rows.m) & (too_wide(rows) | ~np.isfinite(loss))
     if np.any(wide):
         # l, t l or a partial sum overflows although the loss need not, and an overflow must not
@@ -49,10 +49,10 @@ def _loss(rows: Rows, t: Array) -> Array:
         loss = np.where(wide, scaled_loss * 2 * scale, loss)
     # Beside several +inf: what is undefined there lies in [-inf, 0], so that an infinity stays
     # one if no weight has the other sign.
-    open_ = (t != 0) & (np.isneginf(l) | np.isnan(l))
+    open_ = (t != 0) & (np.isneginf(log_p) | np.isnan(log_p))
     some, plus, minus = (
         np.any(part, axis=-1, keepdims=True)
-        for part in ((t != 0) & np.isneginf(l), open_ & (t > 0), open_ & (t < 0))
+        for part in ((t != 0) & np.isneginf(log_p), open_ & (t > 0), open_ & (t < 0))
     )
     infinity = np.where(plus, loss.dtype.type(np.inf), loss.dtype.type(-np.inf))
     return np.where(rows.no_limit & some & (plus != minus), infinity, loss)
