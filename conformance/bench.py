@@ -213,21 +213,47 @@ class Bench:
         return self._policies[key]
 
     def _inherited(self, cell: Cell, own: Underflow) -> Underflow:
-        """A derivative's policy: its own, or that of what it is made of.
+        """A policy: its own, or that of what it is made of.
 
-        A derivative that is never small shows nothing on the ladder, and is made of exponentials
-        that its value or first derivative lost all the same.
+        What is never small shows nothing on the ladder, and is made of exponentials that are lost
+        all the same: those of a derivative's value or first derivative, or of the framework's
+        softmax in the same dtype, mode and context.
         """
-        if own.flushes or own.policy == "premature" or cell.derivative == "value":
-            return own
-        made_of = [("value", "-")]
-        if cell.derivative != "vjp":
-            made_of.append(("vjp", cell.argument.partition(".")[0]))
-        for derivative, argument in made_of:
-            inner = self.policy(replace(cell, derivative=derivative, argument=argument))
+        if own is _NO_POLICY or own.flushes or own.policy == "premature":
+            return own  # what did not answer on the ladder is not asked further
+        made_of = []
+        if cell.derivative != "value":
+            made_of.append(replace(cell, derivative="value", argument="-"))
+        if cell.derivative in ("jvp", "hvp"):
+            argument = cell.argument.partition(".")[0]
+            made_of.append(replace(cell, derivative="vjp", argument=argument))
+        if own.policy == "none":
+            softmax = self._softmax(cell)
+            if softmax not in (None, cell.implementation):
+                made_of.append(
+                    replace(cell, implementation=softmax, derivative="value", argument="-")
+                )
+        for inner in map(self.policy, made_of):
             if inner.flushes:
                 return replace(own, policy=inner.policy)
+            # A softmax that loses more than subnormal numbers loses these too.
+            if own.policy == "none" and inner.policy == "premature":
+                return replace(own, policy="flush")
         return own
+
+    def _softmax(self, cell: Cell) -> str | None:
+        """The framework's own softmax, where it runs in the mode of a cell."""
+        framework = self.plan.entry(cell).framework
+        for name, entry in sorted(self.plan.registry.items()):
+            if (
+                (entry.framework, entry.op, entry.role) == (framework, "softmax", "subject")
+                and entry.variant == "builtin"
+                and entry.module in BUILTIN_MODULES
+                and (entry.modes is None or cell.mode in entry.modes)
+                and not entry.missing_requirements()
+            ):
+                return name
+        return None
 
     def _measure_policy(self, cell: Cell) -> Underflow:
         entry = self.plan.entry(cell)

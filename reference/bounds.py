@@ -51,9 +51,11 @@ def join(parts: Sequence[Bounds]) -> Bounds:
     return Bounds(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Bounds)))
 
 
-def constants(fmt: Format) -> dict[str, Constants]:
+def constants(fmt: Format, *, flushes: bool = False) -> dict[str, Constants]:
     """The constants that each bound of a format is derived with."""
-    pairwise = Constants(fmt.unit_roundoff, fmt.smallest_normal, exact_exp=fmt.is_narrow)
+    pairwise = Constants(
+        fmt.unit_roundoff, fmt.smallest_normal, exact_exp=fmt.is_narrow, flushes=flushes
+    )
     inner = formats.FORMATS["float32"] if fmt.is_narrow else fmt
     return {
         "weak": pairwise if fmt.is_narrow else replace(pairwise, recursive=True),
@@ -91,7 +93,7 @@ def evaluate(
     definition = ops.get(op)
     map_ = definition.maps[derivative, argument]
     batch = Batch(definition.rows_of(definition.given(inputs, derivative, argument)))
-    chosen = constants(fmt)
+    chosen = constants(fmt, flushes=flushes)
     threshold = np.longdouble(fmt.smallest_normal if flushes else fmt.smallest_subnormal)
     eta = np.longdouble(fmt.smallest_subnormal)
 

@@ -158,8 +158,8 @@ class Underflow:
     policy : str
         ``gradual``: nothing was lost but by rounding. ``partial``: some
         subnormal results came back, others were lost. ``flush``: no subnormal result came back.
-        ``premature``: normal results were lost, a defect. ``none``: the ladder has no result in
-        the subnormal range that the error bound obliges to be non-zero.
+        ``premature``: normal results were lost, a defect. ``none``: the ladder shows nothing, no
+        subnormal result and no loss that the rounding errors of gradual underflow do not allow.
     lost_up_to : float
         Z, the largest exact magnitude that came back as 0.
     last_nonzero : float
@@ -196,10 +196,8 @@ def underflow(result: F64, refs: References, gradual: Bounds, flushing: Bounds) 
     subnormal = nonzero & (np.abs(result) < fmt.smallest_normal)
     last = float(np.abs(result[nonzero]).min(initial=np.inf))
     lost = float(size[zero].max(initial=0))
-    if not (obliged & (size < fmt.smallest_normal)).any() and not zero.any():
-        return Underflow("none", lost, last)
     if (size[zero] <= gradual.weak[zero]).all():
-        return Underflow("gradual", lost, last)
+        return Underflow("gradual" if subnormal.any() else "none", lost, last)
     if (size[zero] > flushing.weak[zero]).any():
         return Underflow("premature", lost, last)
     return Underflow("partial" if subnormal.any() else "flush", lost, last)

@@ -43,7 +43,7 @@ def evaluate(
         The implementation flushes (some) subnormal results.
     """
     terms, fmt = Terms(situation), formats.get(situation.format)
-    chosen = constants(fmt)
+    chosen = constants(fmt, flushes=flushes)
     threshold = np.longdouble(fmt.smallest_normal if flushes else fmt.smallest_subnormal)
     eta, u = np.longdouble(fmt.smallest_subnormal), fmt.unit_roundoff
 

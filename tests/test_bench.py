@@ -71,6 +71,45 @@ def measured(answer: Callable[[Request], Answer]) -> dict[str, Any]:
     return made.measure(made.plan.cells[0])
 
 
+# --- underflow policies that the ladder does not show -----------------------------------------
+
+
+def _lost_below(limit: float) -> Callable[[Request], Answer]:
+    def answer(request: Request) -> Answer:
+        x = request.arrays["x"]
+        s = softmax(x)
+        if request.op == "softmax":
+            return Result({"out": np.where(s < limit, 0, s).astype(x.dtype)})
+        m = x.max(axis=-1)
+        return Result({"out": m + np.log(np.exp(x - m[:, None]).sum(axis=-1))})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy"), [(0.0, "none"), (2.0**-126, "flush"), (2.0**-120, "flush")]
+)
+def test_what_is_never_small_flushes_if_its_frameworks_softmax_does(
+    limit: float, policy: str
+) -> None:
+    key = CELL.replace("conformance.numpy.softmax", "conformance.numpy.logsumexp")
+    made, _ = bench(_lost_below(limit), key)
+    assert made.policy(made.plan.cells[0]).policy == policy
+
+
+def test_what_does_not_answer_on_the_ladder_asks_no_softmax() -> None:
+    key = CELL.replace("conformance.numpy.softmax", "conformance.numpy.logsumexp")
+    asked = set()
+
+    def answer(request: Request) -> Answer:
+        asked.add(request.implementation)
+        return Raised("ValueError", "no")
+
+    made, _ = bench(answer, key)
+    assert made.policy(made.plan.cells[0]).policy == "none"
+    assert asked == {"conformance.numpy.logsumexp"}
+
+
 # --- two batches of one shape ---------------------------------------------------------------
 
 

@@ -219,6 +219,16 @@ def test_a_ladder_that_never_leaves_the_normal_range_says_nothing_of_underflow()
     assert policy(refs.rounded(), inputs, refs).policy == "none"
 
 
+def test_zeros_that_gradual_underflow_rounds_to_say_nothing_of_underflow() -> None:
+    inputs = {"x": np.array([[0.0, -10.0], [0.0, -103.9]])}
+    refs = oracle.evaluate("softmax", "value", "-", inputs, F32)
+    result = refs.rounded()
+    assert 0 < result[1, 1] < F32.smallest_normal
+    assert policy(result, inputs, refs).policy == "gradual"
+    result[1, 1] = 0.0  # within a rounding of the smallest subnormal number
+    assert policy(result, inputs, refs).policy == "none"
+
+
 def test_zeros_are_explained_by_a_flushing_policy_below_the_smallest_normal_only() -> None:
     inputs, refs = ladder()
     flushing = bounds.evaluate("softmax", "value", "-", inputs, F32, flushes=True)

@@ -12,17 +12,22 @@ software", 1984; Higham, ASNA, 2.2), first order in u:
 ==========  ==================================  =====================================
 operation   error e                             underflow y
 ==========  ==================================  =====================================
-a + b       ea + eb + |v|                       ya + yb
+a + b       ea + eb + |v|                       ya + yb + f
 a b         |a| eb + |b| ea + |v|               |a| yb + |b| ya + w
 a / b       ea / |b| + |v / b| eb + 2 |v|       ya / |b| + |v / b| yb + w
 exp         v (ea + P)                          v ya + w
 log         ea / |a| + L |v|                    ya / |a|
 log1p       ea / |1 + a| + L |v|                ya / |1 + a| + w
-sum         sum ea + H sum |a|                  sum ya
+sum         sum ea + H sum |a|                  sum ya + (n - 1) f'
 ==========  ==================================  =====================================
 
 w is 1 where the result, given its error, can lie below the smallest normal number, and 0 where it
 cannot: a normal result that comes back as 0 is not excused by the underflow of others.
+
+f is w where subnormal numbers are flushed, and 0 otherwise: with gradual underflow, additions are
+exact there. Flushing takes inputs that are subnormal for 0, too: y = w. A partial sum can only lie
+below the smallest normal number where terms differ in sign and all of them are below lambda / u:
+there f' = 1.
 
 In formats of at most 11 bits e^(u E) - 1 is not u E any more: there exp's error is
 ``v expm1(u (ea + P)) / u``.
@@ -59,6 +64,10 @@ class Constants:
         H = n - 1 (recursive summation) instead of ceil(log2 n) (pairwise).
     exact_exp : bool
         Use expm1(u E) / u instead of E for the error that exp passes on.
+    no_summation : bool
+        H = 0.
+    flushes : bool
+        Subnormal numbers are taken for 0, as inputs and as results of additions too.
     """
 
     unit_roundoff: float
@@ -68,6 +77,7 @@ class Constants:
     recursive: bool = False
     exact_exp: bool = False
     no_summation: bool = False
+    flushes: bool = False
 
     def summation(self, n: int) -> float:
         """H, the error of a sum of n terms in units of u sum |a|."""
@@ -75,10 +85,25 @@ class Constants:
             return 0.0
         return float(n - 1) if self.recursive else float(np.ceil(np.log2(n)))
 
-    def underflows(self, v: Wide, e: Wide) -> Wide:
+    def underflows(self, v: Wide, e: Wide, y: Wide) -> Wide:
         """w: 1 where v can underflow; an exact 0 cannot."""
-        below = np.abs(v) - self.unit_roundoff * e < self.smallest_normal
+        error = self.unit_roundoff * e + (self.smallest_normal * y if self.flushes else 0)
+        below = np.abs(v) - error < self.smallest_normal
         return np.where((v != 0) & below, np.longdouble(1), np.longdouble(0))
+
+    def flushed(self, v: Wide, e: Wide, y: Wide) -> Wide:
+        """f: w where subnormal numbers are flushed."""
+        return self.underflows(v, e, y) if self.flushes else np.zeros_like(v)
+
+    def flushed_partials(self, a: Wide) -> Wide:
+        """(n - 1) f', of shape (..., 1)."""
+        n = a.shape[-1]
+        if not self.flushes or n < 2:
+            return np.zeros((*a.shape[:-1], 1), np.longdouble)
+        mixed = (a > 0).any(axis=-1, keepdims=True) & (a < 0).any(axis=-1, keepdims=True)
+        size = np.abs(a).max(axis=-1, keepdims=True)
+        small = self.unit_roundoff * size < self.smallest_normal
+        return np.where(mixed & small, np.longdouble(n - 1), np.longdouble(0))
 
     def magnitude(self) -> Constants:
         """The constants whose bound is the size of what a formula adds up: P = L = 1, H = 0."""
@@ -103,7 +128,9 @@ class Bound:
 
     def __add__(self, other: Bound) -> Bound:
         v = self.v + other.v
-        return Bound(v, self.e + other.e + np.abs(v), self.y + other.y, self.constants)
+        e = self.e + other.e + np.abs(v)
+        y = self.y + other.y
+        return Bound(v, e, y + self.constants.flushed(v, e, y), self.constants)
 
     def __sub__(self, other: Bound) -> Bound:
         return self + (-other)
@@ -115,14 +142,16 @@ class Bound:
         v = self.v * other.v
         a, b = np.abs(self.v), np.abs(other.v)
         e = a * other.e + b * self.e + np.abs(v)
-        y = a * other.y + b * self.y + self.constants.underflows(v, e)
+        y = a * other.y + b * self.y
+        y = y + self.constants.underflows(v, e, y)
         return Bound(v, e, y, self.constants)
 
     def __truediv__(self, other: Bound) -> Bound:
         v = self.v / other.v
         b, q = np.abs(other.v), np.abs(v / other.v)
         e = self.e / b + q * other.e + 2 * np.abs(v)
-        y = self.y / b + q * other.y + self.constants.underflows(v, e)
+        y = self.y / b + q * other.y
+        y = y + self.constants.underflows(v, e, y)
         return Bound(v, e, y, self.constants)
 
 
@@ -137,12 +166,13 @@ class BoundArithmetic:
 
     def exact(self, values: F64) -> Bound:
         v = np.asarray(values, np.longdouble)
-        return self._bound(v, np.zeros_like(v), np.zeros_like(v))
+        e = np.zeros_like(v)
+        return self._bound(v, e, self.constants.flushed(v, e, e))
 
     def difference(self, a: F64, b: F64) -> Bound:
-        """Rounded once: e = |v|. A subtraction of format values does not underflow."""
-        v = np.asarray(a, np.longdouble) - np.asarray(b, np.longdouble)
-        return self._bound(v, np.abs(v), np.zeros_like(v))
+        """Rounded once: e = |v|. A subtraction of format values does not underflow gradually."""
+        exact = self.exact(a) - self.exact(b)
+        return self._bound(exact.v, np.abs(exact.v), exact.y)
 
     def total(self, values: F64) -> Bound:
         return self.sum(self.exact(values))
@@ -159,8 +189,9 @@ class BoundArithmetic:
             grown = np.expm1(np.minimum(u * grown, 11000.0)) / u
         # 0 * inf: a result that is 0 in long double has no relative error to speak of
         e = np.where(v == 0, 0, v * np.where(v == 0, 0, grown))
-        w = np.where(v == 0, 1, self.constants.underflows(v, e))
-        return self._bound(v, e, w + np.where(v == 0, 0, v * a.y))
+        y = np.where(v == 0, 0, v * a.y)
+        w = np.where(v == 0, 1, self.constants.underflows(v, e, y))
+        return self._bound(v, e, w + y)
 
     def expm1(self, a: Bound) -> Bound:
         v = np.expm1(a.v)
@@ -184,18 +215,40 @@ class BoundArithmetic:
         v: Wide = np.log1p(a.v)
         size: Wide = np.abs(1 + a.v)
         e: Wide = np.asarray(a.e / size + self.constants.log * np.abs(v), np.longdouble)
-        return self._bound(v, e, a.y / size + self.constants.underflows(v, e))
+        y: Wide = a.y / size
+        return self._bound(v, e, y + self.constants.underflows(v, e, y))
 
     def sum(self, a: Bound) -> Bound:
         h = self.constants.summation(a.shape[-1])
         v = a.v.sum(axis=-1, keepdims=True)
         e = a.e.sum(axis=-1, keepdims=True) + h * np.abs(a.v).sum(axis=-1, keepdims=True)
-        return self._bound(v, e, a.y.sum(axis=-1, keepdims=True))
+        y = a.y.sum(axis=-1, keepdims=True) + self.constants.flushed_partials(a.v)
+        return self._bound(v, e, y)
 
     def where(self, mask: Mask, a: Bound, b: Bound) -> Bound:
         return self._bound(
             np.where(mask, a.v, b.v), np.where(mask, a.e, b.e), np.where(mask, a.y, b.y)
         )
+
+    def multiplied_out(self, p: Bound, a: Bound, b: Bound) -> Bound:
+        """p (a - b), or p a - p b with one p, where either product may underflow.
+
+        Their roundoff is not counted: where a and b cancel, that of computing them exceeds it.
+        """
+        whole, d = p * (a - b), np.abs(a.v - b.v)
+        y = d * p.y + np.abs(p.v) * (a.y + b.y)
+        for x in (a, b):
+            product = p * x
+            y = y + self.constants.underflows(product.v, product.e, product.y)
+        y = y + self.constants.flushed(whole.v, whole.e, y)
+        return self._bound(whole.v, whole.e, np.maximum(whole.y, y))
+
+    def underflowing_as(self, whole: Bound, *routes: Bound) -> Bound:
+        """``whole`` with the underflow of the route that has most, where all round alike."""
+        y = whole.y
+        for route in routes:
+            y = np.maximum(y, route.y)
+        return self._bound(whole.v, whole.e, y)
 
     def worse(self, a: Bound, b: Bound) -> Bound:
         """The same value by two routes: the larger error of the two."""

@@ -134,8 +134,9 @@ def formula_vjp_x(a: Any, b: Batch) -> Any:
 
 
 def textbook_vjp_x(a: BoundArithmetic, b: Batch) -> Bound:
-    t = a.exact(b.target)
-    return a.exact(b.g) * (Textbook(a, b).s * a.sum(t) - t)
+    """g (s sum(t) - t), or each product apart."""
+    t, g, s = a.exact(b.target), a.exact(b.g), Textbook(a, b).s
+    return a.multiplied_out(g, s * a.sum(t), t)
 
 
 def settle_vjp_x(b: Batch, *, signed: bool = False) -> Settled:

@@ -181,9 +181,9 @@ def formula_hvp_xx(a: Any, b: Batch) -> Any:
 
 def textbook_hvp_xx(a: BoundArithmetic, b: Batch) -> Bound:
     """s (v - sum(s v)) times sum(t) and g, either of which may meet s first."""
-    row, g = Textbook(a, b), a.exact(b.g)
-    total, w = a.sum(a.exact(finite(b.target))), deviation.textbook_deviation(row, b.tangent())
-    return a.worse(row.s * w * total * g, g * row.s * total * w)
+    total, g = a.sum(a.exact(finite(b.target))), a.exact(b.g)
+    outside = deviation.textbook_scaled(a, b, b.tangent(), total) * g
+    return a.worse(outside, deviation.textbook_scaled(a, b, b.tangent(), g * total))
 
 
 def settle_hvp_xx(b: Batch) -> Settled:

@@ -123,10 +123,21 @@ def textbook_deviation(row: Textbook, v: F64) -> Bound:
     return v_ - row.a.sum(row.s * v_)
 
 
-def textbook_scaled(a: BoundArithmetic, b: Batch, v: F64) -> Bound:
-    """s (v - sum(s v)), the vjp and jvp of softmax."""
-    row = Textbook(a, b)
-    return row.s * textbook_deviation(row, v)
+def textbook_product(row: Textbook, p: Bound, c: Bound) -> Bound:
+    """p (c - sum(s c)), or p c - p sum(s c) as the transpose of a derivative computes it.
+
+    Either of the two products may underflow where their difference does not.
+    """
+    return row.a.multiplied_out(p, c, row.a.sum(row.s * c))
+
+
+def textbook_scaled(a: BoundArithmetic, b: Batch, v: F64, factor: Bound | None = None) -> Bound:
+    """f s (v - sum(s v)), the vjp and jvp of softmax times a factor that meets s first or last."""
+    row, v_ = Textbook(a, b), a.exact(v)
+    if factor is None:
+        return textbook_product(row, row.s, v_)
+    first, last = textbook_product(row, factor * row.s, v_), textbook_product(row, row.s, v_)
+    return a.worse(first, factor * last)
 
 
 # ---------------------------------------------------------------- settling

@@ -12,7 +12,7 @@ from __future__ import annotations
 from ..arithmetic.base import F64
 from ..arithmetic.bounds import Bound
 from .base import Textbook
-from .deviation import textbook_deviation
+from .deviation import textbook_deviation, textbook_product
 
 
 def textbook_value(row: Textbook, c: Bound) -> Bound:
@@ -24,26 +24,27 @@ def textbook_gradient(row: Textbook, c: Bound, g: Bound) -> Bound:
     a, s = row.a, row.s
 
     def led_by(p: Bound) -> Bound:
-        return p * (c - a.sum(s * c)) + (p - p * a.sum(s))
+        return textbook_product(row, p, c) + (p - p * a.sum(s))
 
     return a.worse(g * led_by(s), led_by(g * s))
 
 
 def textbook_tangent(row: Textbook, c: Bound, v: F64) -> Bound:
     """sum(ds c) + sum(s dl), ds = s dl and dl = v - sum(s v)."""
-    a, s, dl = row.a, row.s, textbook_deviation(row, v)
-    return a.sum(s * dl * c) + a.sum(s * dl)
+    a, ds = row.a, textbook_product(row, row.s, row.a.exact(v))
+    return a.sum(ds * c) + a.sum(ds)
 
 
 def textbook_second(row: Textbook, c: Bound, v: F64, g: Bound) -> Bound:
     """g times the product rule on the gradient, dl being also the derivative of c."""
     a, s, dl = row.a, row.s, textbook_deviation(row, v)
-    ds = s * dl
-    change = dl - a.sum(ds * c + s * dl)
+    ds = textbook_product(row, s, a.exact(v))
+    mean = a.sum(ds * c + ds)
 
     def led_by(p: Bound) -> Bound:
-        dp = p * dl
+        dp = textbook_product(row, p, a.exact(v))
         rest = dp - dp * a.sum(s) - p * a.sum(ds)
-        return dp * (c - a.sum(s * c)) + p * change + rest
+        change = a.worse(p * (dl - mean), dp - p * mean)
+        return textbook_product(row, dp, c) + change + rest
 
     return a.worse(g * led_by(s), led_by(g * s))

@@ -255,17 +255,18 @@ def _block(sign: int, of: str, tangent: str) -> Map:
 
     def textbook(a: BoundArithmetic, b: Batch) -> Bound:
         """Through log_softmax(y), whose gradient is s(y) sum(s(x)) - s(x)."""
-        pair, v = Pair(b), b.tangent(tangent)
+        pair, v, g = Pair(b), b.tangent(tangent), a.exact(b.g)
         s, other = Textbook(a, pair.x), Textbook(a, pair.y)
         if of == "y":
-            made = deviation.textbook_scaled(a, pair.y, v) * a.sum(s.s)
-        elif tangent == "x":
+            total = a.sum(s.s)
+            outside = g * deviation.textbook_scaled(a, pair.y, v, total)
+            return a.worse(outside, deviation.textbook_scaled(a, pair.y, v, g * total))
+        if tangent == "x":
             ds = deviation.textbook_scaled(a, pair.x, v)
-            made = other.s * a.sum(ds) - ds
-        else:
-            u = deviation.textbook_deviation(other, v)
-            made = -(s.s * (u - a.sum(s.s * u)))
-        return a.exact(b.g) * made
+            return a.multiplied_out(g, other.s * a.sum(ds), ds)
+        u = deviation.textbook_deviation(other, v)
+        outside = g * deviation.textbook_product(s, s.s, u)
+        return -a.worse(outside, deviation.textbook_product(s, g * s.s, u))
 
     def settle(b: Batch) -> Settled:
         pair, v = Pair(b), b.tangent(tangent)

@@ -115,7 +115,7 @@ def formula_hvp(a: Any, b: Batch) -> Any:
 
 
 def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
-    return deviation.textbook_scaled(a, b, b.tangent()) * a.exact(b.g)
+    return deviation.textbook_scaled(a, b, b.tangent(), a.exact(b.g))
 
 
 def settle_hvp(b: Batch) -> Settled:

@@ -134,10 +134,15 @@ def formula_hvp(a: Any, b: Batch) -> Any:
 
 
 def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
-    """The derivative of s a, a = g - sum(s g), by the product rule: ds a - s sum(ds g)."""
-    row = Textbook(a, b)
-    ds = deviation.textbook_scaled(a, b, b.tangent())
-    return ds * deviation.textbook_deviation(row, b.g) - row.s * a.sum(ds * a.exact(b.g))
+    """The derivative of s a, a = g - sum(s g), by the product rule: ds a - s sum(ds g).
+
+    Or without ds: s (v a) - s (a sum(s v) + sum(ds g)).
+    """
+    row, g, v = Textbook(a, b), a.exact(b.g), a.exact(b.tangent())
+    ds = deviation.textbook_product(row, row.s, v)
+    total, w = a.sum(ds * g), deviation.textbook_deviation(row, b.g)
+    apart = row.s * (v * w) - row.s * (w * a.sum(row.s * v) + total)
+    return a.underflowing_as(deviation.textbook_product(row, ds, g) - row.s * total, apart)
 
 
 def settle_hvp(b: Batch) -> Settled:
