@@ -225,7 +225,10 @@ def test_limits_of_the_logistic_loss(case: Any) -> None:
         (INF, 0.25, INF, (ANY, ANY, 0.0, 0.0)),
         (-INF, 0.25, INF, (ANY, -INF, -0.25, INF)),
         (-INF, 0.0, INF, (0.0, -INF, 0.0, INF)),
-        (NAN, 0.0, 1.0, (NAN, NAN, NAN, NAN)),
+        (NAN, 0.0, 2.0, (NAN, NAN, NAN, NAN)),
+        (NAN, 0.0, 1.0, (NAN, ANY, NAN, NAN)),  # -1 whatever x is, and what beside NaN is open
+        (1.0, NAN, 1.0, (NAN, -1.0, NAN, 0.3132617)),
+        (1.0, 0.25, NAN, (NAN, NAN, -0.067235358, 0.3132617)),
     ],
 )
 def test_limits_of_the_second_derivatives_of_the_loss(

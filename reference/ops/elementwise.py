@@ -35,8 +35,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import comb
-from typing import Any
+from math import comb, prod
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,6 +198,8 @@ class Table:
         self.settled = Settled.formula((b.rows, b.n))
         self.codes = self.settled.codes
         self.sign: Any = np.ones(b.x.shape)
+        self.constant: Mask = np.zeros(b.x.shape, bool)
+        """Where the part is a number whatever its inputs are: NaN in them leaves it open."""
         for factor in self.scale:
             self.sign = self.sign * np.sign(factor)
 
@@ -241,13 +243,16 @@ class Table:
             self.settled.exact(row, i, value)
 
     def finish(self, *inputs: str) -> Settled:
-        """A scale of 0 gives 0, NaN in what the part depends on NaN; the scale has to be finite."""
+        """A scale of 0 gives 0, NaN in what the part takes NaN; the scale has to be finite."""
         decided = np.isin(self.codes, (NAN, UNDEFINED))
         self.codes[(self.sign == 0) & ~decided] = ZERO
         for factor in self.given:
             self.codes[np.isinf(factor)] = UNDEFINED
-        for array in [*(values(self.b, name) for name in inputs), *self.given]:
-            self.codes[np.isnan(array)] = NAN
+        for name in inputs:
+            missing = np.isnan(values(self.b, name))
+            self.codes[missing] = np.where(self.constant[missing], UNDEFINED, NAN)
+        for factor in self.given:
+            self.codes[np.isnan(factor)] = NAN
         return self.settled
 
 
@@ -267,6 +272,9 @@ def _product(factors: Sequence[F64]) -> tuple[F64, F64, NDArray[np.int64], Mask]
 
 
 # ---------------------------------------------------------------- parts and their maps
+
+
+Terms: TypeAlias = list[tuple[Bound, ...]]
 
 
 @dataclass(frozen=True)
@@ -289,6 +297,8 @@ class Part:
         k.
     logistic : callable (arithmetic, batch) -> Logistic, optional
         Where t comes from.
+    terms : callable (bound arithmetic, batch) -> list of tuples of Bound, optional
+        Products that the part is the sum of, where a cotangent may meet each before they are added.
     """
 
     inputs: tuple[str, ...]
@@ -300,6 +310,7 @@ class Part:
     polynomial: Callable[[Any, Batch], list[Any]] | None = None
     power: int = 1
     logistic: Callable[[Any, Batch], Logistic] | None = None
+    terms: Callable[[BoundArithmetic, Batch], Terms] | None = None
 
     def map(self, *scale: str) -> Map:
         """The map that is this part times the product of these inputs."""
@@ -316,6 +327,24 @@ class Part:
             for name in reversed(scale):
                 part = a.exact(finite(values(b, name))) * part
             return part
+
+        def textbook(a: BoundArithmetic, b: Batch) -> Bound:
+            """Factors meet the part one by one, or all together, or each of its terms."""
+            part = self.textbook(a, b)
+            made: Bound = scaled(a, b, part)
+            if len(scale) > 1:
+                first, *others = (a.exact(finite(values(b, name))) for name in scale)
+                made = a.underflowing_as(made, prod(others, start=first) * part)
+            if self.terms is not None and scale:
+                one, *rest = (
+                    a.underflowing_as(
+                        scaled(a, b, prod(others, start=first)),
+                        prod(others, start=scaled(a, b, first)),
+                    )
+                    for first, *others in self.terms(a, b)
+                )
+                made = a.worse(made, sum(rest, one))
+            return made
 
         def settle(b: Batch) -> Settled:
             table = Table(b, scale)
@@ -334,7 +363,7 @@ class Part:
         return Map(
             define,
             lambda a, b: scaled(a, b, self.formula(a, b)),
-            lambda a, b: scaled(a, b, self.textbook(a, b)),
+            textbook,
             settle,
             excess=None if self.polynomial is None else side,
             between=between,

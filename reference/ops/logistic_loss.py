@@ -6,6 +6,7 @@ Notation, formulas and limits: :mod:`reference.ops.sigmoid_cross_entropy`, whose
 from __future__ import annotations
 
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..arithmetic.base import F64, Mask
 from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import intervals
 from .base import UNDEFINED, ZERO, Batch
-from .elementwise import Logistic, Part, Table, Textbook, finite, nothing, values
+from .elementwise import Logistic, Part, Table, Terms, Textbook, finite, nothing, values
 from .intervals import Interval
 from .sigmoid import between_sigmoid, integers, logistic
 from .softplus import log_part
@@ -66,6 +67,12 @@ class Book(Textbook):
             self.K: Bound = self.row.one + self.loss.w_minus_1 * self.loss.z
         else:
             self.K = self.loss.K
+
+
+def added(terms: Terms) -> Bound:
+    """The sum of products."""
+    first, *others = (prod(rest, start=factor) for factor, *rest in terms)
+    return sum(others, first)
 
 
 # ---------------------------------------------------------------- which elements are special
@@ -138,16 +145,28 @@ def between_xx(b: Batch) -> Interval:
     return np.where(sign > 0, 0.0, low), np.where(sign < 0, 0.0, high)
 
 
+def textbook_xx(a: BoundArithmetic, b: Batch) -> Bound:
+    """The worse of K s'(x) and a term for each sign; s may be exp(x - softplus(x))."""
+    apart = added(terms_xx(a, b))
+    return a.worse(Book(a, b).K * Textbook(a, b.x).slope_of_either(by_log=True), apart)
+
+
+def terms_xx(a: BoundArithmetic, b: Batch) -> Terms:
+    loss, slope = Book(a, b).loss, Textbook(a, b.x).slope_of_either(by_log=True)
+    return [(loss.A, slope), (loss.C, slope)]
+
+
 XX = Part(
     INPUTS,
     define_xx,
     lambda a, b: Loss(a, b).K * Logistic(a, b.x).slope,
-    lambda a, b: Book(a, b).K * Textbook(a, b.x).slope_of_either(),
+    textbook_xx,
     settle_xx,
     between_xx,
     lambda a, b: [*integers(a, 0), Loss(a, b).K, *integers(a, 0)],
     2,
     logistic,
+    terms_xx,
 )
 
 
@@ -162,13 +181,23 @@ def formula_xz(a: Any, b: Batch) -> Any:
 
 
 def textbook_xz(a: BoundArithmetic, b: Batch) -> Bound:
+    """The worst of w s(-x) + s(x), 1 + (w - 1) s(-x) and w - (w - 1) s(x)."""
     book = Book(a, b)
-    weighted: Bound = book.loss.w * book.sigmoid(-1)
-    return -(weighted + book.sigmoid())
+    change = book.loss.w_minus_1
+    right = book.row.one + change * book.sigmoid_by_log(-1)
+    left = book.loss.w - change * book.sigmoid_by_log()
+    return -a.worse(a.worse(right, left), added(terms_xz(a, b)))
+
+
+def terms_xz(a: BoundArithmetic, b: Batch) -> Terms:
+    book = Book(a, b)
+    return [(book.loss.w, book.sigmoid_by_log(-1)), (book.sigmoid_by_log(),)]
 
 
 def settle_xz(table: Table, b: Batch) -> None:
+    """With w = 1 it is -1, as the second derivative of what is linear but for softplus(x)."""
     _, w = weights(b)
+    table.constant = np.broadcast_to(w == 1, b.x.shape)
     table.exact((b.x == np.inf) | ((w == 1) & ~np.isnan(b.x)), -1.0)
     table.exact(b.x == -np.inf, -finite(w))
     table.each((b.x == 0) & np.isfinite(w) & (w != 1), lambda i: -(Fraction(float(w[i])) + 1) / 2)
@@ -200,6 +229,7 @@ XZ = Part(
     polynomial_xz,
     1,
     logistic,
+    terms_xz,
 )
 
 
@@ -224,7 +254,7 @@ XW = Part(
     ("x", "target"),
     lambda mp, x, z: -z / (1 + mp.exp(x)),
     lambda a, b: -(Loss(a, b).z * Loss(a, b).sigmoid(-1)),
-    lambda a, b: -(Loss(a, b).z * Textbook(a, b.x).sigmoid(-1)),
+    lambda a, b: -(Loss(a, b).z * Textbook(a, b.x).sigmoid_by_log(-1)),
     settle_xw,
     between_xw,
     polynomial_xw,

@@ -38,13 +38,14 @@ from ..arithmetic._eft import two_sum
 from ..arithmetic.bounds import Bound, BoundArithmetic
 from . import intervals
 from .base import UNDEFINED, ZERO, Batch, Op
-from .elementwise import Part, Table, Textbook, derivatives, finite, values
+from .elementwise import Part, Table, Terms, Textbook, derivatives, finite, values
 from .intervals import Interval
 from .logistic_loss import (
     INPUTS,
     SECOND,
     Book,
     Loss,
+    added,
     exact_K,
     infinite_weight,
     leave_open,
@@ -117,7 +118,12 @@ def textbook_x(a: BoundArithmetic, b: Batch) -> Bound:
     book = Book(a, b)
     up, down = book.sigmoid_by_log(), book.sigmoid_by_log(-1)
     left, right = book.K * up - book.loss.C, book.loss.A - book.K * down
-    return a.worse(a.worse(left, right), book.loss.A * up - book.loss.C * down)
+    return a.worse(a.worse(left, right), added(terms_x(a, b)))
+
+
+def terms_x(a: BoundArithmetic, b: Batch) -> Terms:
+    book = Book(a, b)
+    return [(book.loss.A, book.sigmoid_by_log()), (-book.loss.C, book.sigmoid_by_log(-1))]
 
 
 def settle_x(table: Table, b: Batch) -> None:
@@ -165,6 +171,7 @@ TO_X = Part(
     polynomial_x,
     1,
     logistic,
+    terms_x,
 )
 
 
@@ -184,8 +191,12 @@ def formula_z(a: Any, b: Batch) -> Any:
 def textbook_z(a: BoundArithmetic, b: Batch) -> Bound:
     """The worse of w softplus(-x) - softplus(x) and (w - 1) softplus(-x) - x."""
     book = Book(a, b)
-    both = book.loss.w * book.softplus(-1) - book.softplus()
-    return a.worse(both, book.loss.w_minus_1 * book.softplus(-1) - book.x)
+    return a.worse(added(terms_z(a, b)), book.loss.w_minus_1 * book.softplus(-1) - book.x)
+
+
+def terms_z(a: BoundArithmetic, b: Batch) -> Terms:
+    book = Book(a, b)
+    return [(book.loss.w, book.softplus(-1)), (-book.softplus(),)]
 
 
 def settle_z(table: Table, b: Batch) -> None:
@@ -207,7 +218,9 @@ def between_z(b: Batch) -> Interval:
     return intervals.beside(end, w - 1)
 
 
-TO_Z = Part(("x", "pos_weight"), define_z, formula_z, textbook_z, settle_z, between_z)
+TO_Z = Part(
+    ("x", "pos_weight"), define_z, formula_z, textbook_z, settle_z, between_z, terms=terms_z
+)
 
 
 def settle_w(table: Table, b: Batch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .base import ZERO, Batch, Op
-from .elementwise import Logistic, Part, Table, Textbook, derivatives
+from .elementwise import Logistic, Part, Table, Textbook, derivatives, finite
 from .intervals import Interval
 from .sigmoid import part_of, slope
 
@@ -44,6 +44,10 @@ def log_part(sign: int, negated: bool = False) -> Part:
         lambda a, b: signed(Textbook(a, b.x).softplus(sign)),
         settle,
         between,
+        terms=lambda a, b: [
+            (signed(a.exact(np.maximum(sign * finite(b.x), 0.0))),),
+            (signed(Logistic(a, b.x).log1p),),
+        ],
     )
 
 
