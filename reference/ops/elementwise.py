@@ -289,6 +289,8 @@ class Part:
         k.
     logistic : callable (arithmetic, batch) -> Logistic, optional
         Where t comes from.
+    constant : callable (batch) -> bool, optional
+        Does it depend on none of the inputs after all, in this batch? It is open beside NaN then.
     """
 
     inputs: tuple[str, ...]
@@ -300,6 +302,7 @@ class Part:
     polynomial: Callable[[Any, Batch], list[Any]] | None = None
     power: int = 1
     logistic: Callable[[Any, Batch], Logistic] | None = None
+    constant: Callable[[Batch], bool] | None = None
 
     def map(self, *scale: str) -> Map:
         """The map that is this part times the product of these inputs."""
@@ -320,7 +323,11 @@ class Part:
         def settle(b: Batch) -> Settled:
             table = Table(b, scale)
             self.settle(table, b)
-            return table.finish(*self.inputs)
+            if self.constant is None or not self.constant(b):
+                return table.finish(*self.inputs)
+            for name in self.inputs:
+                table.put(np.isnan(values(b, name)), UNDEFINED)
+            return table.finish()
 
         def between(b: Batch) -> Interval:
             interval = self.between(b)

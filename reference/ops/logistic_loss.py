@@ -200,6 +200,7 @@ XZ = Part(
     polynomial_xz,
     1,
     logistic,
+    constant=lambda b: "pos_weight" not in b.inputs,
 )
 
 
