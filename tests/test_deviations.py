@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
 
@@ -16,7 +17,7 @@ from conformance.cells import Cell
 from conformance.deviations import Deviation, DeviationError, Registry, parse, stale
 from conformance.judge import Breach
 from conformance.plan import Plan, make_plan
-from conformance.registry import Implementation, load_builtin
+from conformance.registry import FRAMEWORKS, Implementation, load_builtin
 from reference import cases, situations
 
 ENTRIES = deviations.load().entries
@@ -80,6 +81,17 @@ def covered(full_plan: Plan) -> Mapping[str, list[Cell]]:
 def test_there_are_entries_and_their_ids_are_unique() -> None:
     ids = [d.id for d in ENTRIES]
     assert len(set(ids)) == len(ids) >= 15
+
+
+def test_files_are_named_after_a_framework_and_hold_its_entries_only(full_plan: Plan) -> None:
+    for file in (p for p in files(deviations).iterdir() if p.name.endswith(".toml")):
+        framework = file.name.removesuffix(".toml").partition("_")[0]
+        assert framework in FRAMEWORKS
+        for entry in parse(file.read_text(encoding="utf-8")).entries:
+            named = entry.match.get("framework", ()) + tuple(
+                full_plan.registry[name].framework for name in entry.match.get("implementation", ())
+            )
+            assert set(named) == {framework}, entry.id
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda d: d.id)

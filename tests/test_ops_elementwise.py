@@ -225,8 +225,7 @@ def test_limits_of_the_logistic_loss(case: Any) -> None:
         (INF, 0.25, INF, (ANY, ANY, 0.0, 0.0)),
         (-INF, 0.25, INF, (ANY, -INF, -0.25, INF)),
         (-INF, 0.0, INF, (0.0, -INF, 0.0, INF)),
-        (NAN, 0.0, 2.0, (NAN, NAN, NAN, NAN)),
-        (NAN, 0.0, 1.0, (NAN, ANY, NAN, NAN)),  # -1 whatever x is, and what beside NaN is open
+        (NAN, 0.0, 1.0, (NAN, NAN, NAN, NAN)),
         (1.0, NAN, 1.0, (NAN, -1.0, NAN, 0.3132617)),
         (1.0, 0.25, NAN, (NAN, NAN, -0.067235358, 0.3132617)),
     ],
@@ -258,6 +257,15 @@ def test_the_second_derivative_of_what_is_linear_is_zero_and_beside_nan_open() -
     for block in ("target.target", "pos_weight.pos_weight"):
         key = ("sigmoid_cross_entropy", "hvp", block)
         assert rounded(key, x=[1.0, INF, NAN], target=0.5) == [0.0, 0.0, ANY]
+
+
+def test_a_second_derivative_that_does_not_depend_on_the_logit_is_open_beside_nan() -> None:
+    for block in ("x.target", "target.x"):
+        key = ("sigmoid_cross_entropy", "hvp", block)
+        assert rounded(key, x=[1.0, INF, NAN], target=0.5) == [-1.0, -1.0, ANY]
+        assert rounded(key, x=[1.0, INF, 1.0], target=[0.5, 0.5, NAN]) == [-1.0] * 3
+        assert math.isnan(rounded(key, x=NAN, target=0.5, pos_weight=1.0)[0])
+        assert math.isnan(rounded(key, x=NAN, target=0.5, g=NAN)[0])
 
 
 def test_shapes_and_nothing_at_all() -> None:

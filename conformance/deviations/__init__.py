@@ -1,6 +1,6 @@
 """The registry of deviations: known, documented exceptions, each of them strict.
 
-An entry, in the TOML file of its framework, says which cells it is about, on which versions and
+An entry, in a TOML file of its framework, says which cells it is about, on which versions and
 under which facts, which kinds of breach it excuses and up to which figure, which cases witness it,
 and why.
 It excuses nothing else: another kind, a larger figure or another version is a failure, and an
@@ -23,7 +23,6 @@ from packaging.version import InvalidVersion, Version
 
 from conformance.cells import Cell
 from conformance.judge import Breach
-from conformance.registry import FRAMEWORKS
 
 REASONS = ("upstream-bug", "wont-fix", "ambiguous-contract", "platform")
 _MATCH = ("op", "framework", "implementation", "derivative", "argument", "dtype", "mode", "context",
@@ -198,10 +197,9 @@ def digest() -> str:
 
 def _text() -> str:
     """The files of all frameworks, which together are one document."""
-    folder = files(__name__)
-    return "\n".join(
-        (folder / f"{framework}.toml").read_text(encoding="utf-8") for framework in FRAMEWORKS
-    )
+    found = (f for f in files(__name__).iterdir() if f.name.endswith(".toml"))
+    texts = [f.read_text(encoding="utf-8") for f in sorted(found, key=lambda f: f.name)]
+    return "\n".join(texts)
 
 
 def parse(text: str) -> Registry:

@@ -198,8 +198,6 @@ class Table:
         self.settled = Settled.formula((b.rows, b.n))
         self.codes = self.settled.codes
         self.sign: Any = np.ones(b.x.shape)
-        self.constant: Mask = np.zeros(b.x.shape, bool)
-        """Where the part is a number whatever its inputs are: NaN in them leaves it open."""
         for factor in self.scale:
             self.sign = self.sign * np.sign(factor)
 
@@ -248,11 +246,8 @@ class Table:
         self.codes[(self.sign == 0) & ~decided] = ZERO
         for factor in self.given:
             self.codes[np.isinf(factor)] = UNDEFINED
-        for name in inputs:
-            missing = np.isnan(values(self.b, name))
-            self.codes[missing] = np.where(self.constant[missing], UNDEFINED, NAN)
-        for factor in self.given:
-            self.codes[np.isnan(factor)] = NAN
+        for array in [*(values(self.b, name) for name in inputs), *self.given]:
+            self.codes[np.isnan(array)] = NAN
         return self.settled
 
 
@@ -299,6 +294,8 @@ class Part:
         Where t comes from.
     terms : callable (bound arithmetic, batch) -> list of tuples of Bound, optional
         Products that the part is the sum of, where a cotangent may meet each before they are added.
+    constant : callable (batch) -> bool, optional
+        Does it depend on none of the inputs after all, in this batch? It is open beside NaN then.
     """
 
     inputs: tuple[str, ...]
@@ -311,6 +308,7 @@ class Part:
     power: int = 1
     logistic: Callable[[Any, Batch], Logistic] | None = None
     terms: Callable[[BoundArithmetic, Batch], Terms] | None = None
+    constant: Callable[[Batch], bool] | None = None
 
     def map(self, *scale: str) -> Map:
         """The map that is this part times the product of these inputs."""
@@ -349,7 +347,11 @@ class Part:
         def settle(b: Batch) -> Settled:
             table = Table(b, scale)
             self.settle(table, b)
-            return table.finish(*self.inputs)
+            if self.constant is None or not self.constant(b):
+                return table.finish(*self.inputs)
+            for name in self.inputs:
+                table.put(np.isnan(values(b, name)), UNDEFINED)
+            return table.finish()
 
         def between(b: Batch) -> Interval:
             interval = self.between(b)

@@ -195,9 +195,7 @@ def terms_xz(a: BoundArithmetic, b: Batch) -> Terms:
 
 
 def settle_xz(table: Table, b: Batch) -> None:
-    """With w = 1 it is -1, as the second derivative of what is linear but for softplus(x)."""
     _, w = weights(b)
-    table.constant = np.broadcast_to(w == 1, b.x.shape)
     table.exact((b.x == np.inf) | ((w == 1) & ~np.isnan(b.x)), -1.0)
     table.exact(b.x == -np.inf, -finite(w))
     table.each((b.x == 0) & np.isfinite(w) & (w != 1), lambda i: -(Fraction(float(w[i])) + 1) / 2)
@@ -230,6 +228,7 @@ XZ = Part(
     1,
     logistic,
     terms_xz,
+    constant=lambda b: "pos_weight" not in b.inputs,
 )
 
 

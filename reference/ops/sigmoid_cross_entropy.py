@@ -24,7 +24,7 @@ else is transcendental (see :mod:`reference.ops.elementwise`).
 
 Limits, for 0 <= z <= 1 and w >= 0 (anything else beside an infinity is not judged). A term of
 weight 0 contributes 0: with z = 0, w = +inf leaves softplus(x). With z > 0 it gives +inf for
-x < +inf.
+x < +inf. Without w, xz is -1 whatever x is, and open beside NaN.
 """
 
 from __future__ import annotations
