@@ -7,6 +7,7 @@ a product can vanish that the textbook form does not have.
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,39 @@ def test_what_multiplies_out_before_it_subtracts_is_within_weak(key: Key, name: 
                 results.append(made.without_ds(flushed(fmt, inputs)))
         for result in results:
             assert worst(key, fmt, inputs, result, flushes=True) <= 1.01, n
+
+
+BCE = "sigmoid_cross_entropy"
+PRODUCTS = [(BCE, "vjp", "pos_weight"), (BCE, "jvp", "pos_weight"),
+            (BCE, "hvp", "pos_weight.target"), (BCE, "hvp", "target.pos_weight")]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("key", PRODUCTS, ids="-".join)
+def test_factors_of_a_product_may_meet_in_any_order(key: Key, name: str) -> None:
+    """z softplus(-x) and softplus(-x) times cotangent and tangent: any two of them may vanish."""
+    fmt = FORMATS[name]
+    rng = np.random.default_rng(5)
+    shape = (300, 7)
+    low = max(-np.log(fmt.smallest_normal) - 6, 1.0)
+    inputs = {
+        "x": rng.uniform(low, low + 5, shape) * rng.choice([1, 1, -1], shape),
+        "target": rng.choice([0.05, 1.0, 1.5], shape),
+        "pos_weight": rng.choice([0.0, 1.0, 2.0], shape),
+        "g": rng.choice([1e-3, 0.4, 20.0], shape) * rng.standard_normal(shape),
+        f"v_{key[2].split('.')[-1]}": rng.choice([1e-3, 1.0, 15.0], shape),
+    }
+    inputs = {k: formats.nearest(fmt, a) for k, a in inputs.items()}
+    flushing = fmt.precision > 11
+    made = (Flushing if flushing else Stepwise)(fmt, pairwise=True)
+    loss = made.r(np.maximum(-inputs["x"], 0) + made.r(np.log1p(np.exp(-np.abs(inputs["x"])))))
+    scale = ["g"] if key[1] == "vjp" else [n for n in inputs if n.startswith("v_")]
+    scale += ["g"] if key[1] == "hvp" else ["target"]
+    for order in permutations([loss, *(inputs[n] for n in scale)]):
+        result = order[0]
+        for factor in order[1:]:
+            result = made.r(result * factor)
+        assert worst(key, fmt, inputs, result, flushes=flushing) <= 1.01
 
 
 @pytest.mark.parametrize("key", OUT, ids="-".join)

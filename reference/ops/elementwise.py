@@ -327,22 +327,27 @@ class Part:
             return part
 
         def textbook(a: BoundArithmetic, b: Batch) -> Bound:
-            """Factors meet the part one by one, or all together, or each of its terms."""
+            """Factors meet the part in one order or another, or all together, or its terms."""
             part = self.textbook(a, b)
             made: Bound = scaled(a, b, part)
             if len(scale) > 1:
-                first, *others = (a.exact(finite(values(b, name))) for name in scale)
-                made = a.underflowing_as(made, prod(others, start=first) * part)
-            if self.terms is not None and scale:
-                one, *rest = (
-                    a.underflowing_as(
-                        scaled(a, b, prod(others, start=first)),
-                        prod(others, start=scaled(a, b, first)),
-                    )
-                    for first, *others in self.terms(a, b)
+                factors = [a.exact(finite(values(b, name))) for name in scale]
+                first, *others = factors
+                made = a.underflowing_as(
+                    made, prod(factors, start=part), prod(others, start=first) * part
                 )
+            if self.terms is not None and scale:
+                one, *rest = (in_any_order(a, b, term) for term in self.terms(a, b))
                 made = a.worse(made, sum(rest, one))
             return made
+
+        def in_any_order(a: BoundArithmetic, b: Batch, term: tuple[Bound, ...]) -> Bound:
+            first, *others = term
+            routes = [
+                prod((*term[:k], *term[k + 1 :]), start=scaled(a, b, factor))
+                for k, factor in enumerate(term)
+            ]
+            return a.underflowing_as(scaled(a, b, prod(others, start=first)), *routes)
 
         def settle(b: Batch) -> Settled:
             table = Table(b, scale)

@@ -242,6 +242,7 @@ TO_W = Part(
     lambda a, b: Book(a, b).loss.z * Textbook(a, b.x).softplus(-1),
     settle_w,
     between_w,
+    terms=lambda a, b: [(Book(a, b).loss.z, Textbook(a, b.x).softplus(-1))],
 )
 
 
