@@ -29,7 +29,7 @@ from conformance.registry import BUILTIN_MODULES, OPS, Implementation
 from conformance.rows import call_rows
 from conformance.ruling import ruled
 from conformance.trial import Trial, batches, request, scales
-from reference import bounds, cases, formats, metrics, oracle, situations
+from reference import arrangements, bounds, cases, formats, metrics, oracle, situations
 from reference.cases import Case
 from reference.metrics import Underflow
 
@@ -196,7 +196,7 @@ class Bench:
         found += cases.witnesses(entry.op, cell.dtype, cell.family, without=entry.lacks)
         known = {case.case_id for case in found}
         for case_id in self.registry.witnesses(cell, entry):
-            if case_id not in known and not situations.is_id(case_id):
+            if case_id not in known and not of_a_batch(case_id):
                 case = cases.by_id(case_id)
                 if case.family == cell.family and set(entry.inputs) == case.arguments:
                     found.append(case)
@@ -380,6 +380,11 @@ def _generated(
 ) -> tuple[Case, ...]:
     """The rows of a family, made once for all implementations of an op."""
     return tuple(cases.make(family, op, dtype, n, seed=seed, limit=limit, without=lacks))
+
+
+def of_a_batch(case_id: str) -> bool:
+    """Whether an id is that of rows in one call, and not of a row."""
+    return situations.is_id(case_id) or arrangements.is_id(case_id)
 
 
 def _sendable(cell: Cell, rows: Sequence[Case]) -> list[Case]:

@@ -361,7 +361,7 @@ def worst_element(parts: Sequence[_Part]) -> dict[str, Any]:
         ratio, row, index, part = _argworst(parts, "weak")
         if ratio <= 0:
             _, row, index, part = _argworst(parts, "ulp")
-    if not part.rows.cases:
+    if not part.rows.result.size:
         return {}
     refs = part.rows.references
     return {

@@ -12,6 +12,7 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
     "special_values": ("masks", "infinity_lattice"),
     "underflow": ("gap_ladder",),
     "reduction": ("labels", "high_labels", "ignored", "weights", "soft_targets"),
+    "contract": ("axes", "empty"),
 }
 """What a cell can ask, and with which families."""
 
@@ -54,8 +55,8 @@ class Profile:
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
     situations, costly_situations, compiled_situations : int
-        At most how many situations of a family run in eager mode, in eager JAX, and in compiled
-        modes, where each is a compilation of its own.
+        At most how many situations (and arrangements) of a family run in eager mode, in eager JAX,
+        and in compiled modes, where each is a compilation of its own.
     """
 
     name: str
@@ -121,6 +122,7 @@ PROFILES: dict[str, Profile] = {
                 "special_values": ("infinity_lattice",),
                 "underflow": ("gap_ladder",),
                 "reduction": ("ignored", "weights"),
+                "contract": ("axes",),
             },
             controls=_CONTROLS[1:2],
             derivatives={

@@ -14,8 +14,8 @@ from conformance.execution.protocol import Answer, Breach, Raised, Request, Resu
 __all__ = ["Part", "RowAnswers", "call_rows"]
 
 RESTARTS = 12
-"""Children that one batch may cost, by crashes; a hang costs `_HANG` times as much."""
-_HANG = 1.5
+"""Children that one batch may cost, by crashes; a hang costs `HANG` times as much."""
+HANG = 1.5
 CALLS = 256
 """Calls that one batch may cost."""
 _HOPELESS = 3
@@ -153,7 +153,7 @@ class _Halving:
             self._succeeded = True
         elif not isinstance(answer, Raised):
             self._restarts += 1
-            self._cost += _HANG if isinstance(answer, TimedOut) else 1.0
+            self._cost += HANG if isinstance(answer, TimedOut) else 1.0
         return answer
 
     def _divide(self, start: int, stop: int, answer: Answer) -> list[Part]:

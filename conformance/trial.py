@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformance.execution.protocol import Crashed, Raised, Request, Result, TimedOut
+from conformance.execution.protocol import (
+    Answer,
+    Crashed,
+    Raised,
+    Request,
+    Result,
+    TimedOut,
+)
 from conformance.frameworks import get_framework
 from conformance.frameworks.base import CALL_CONTEXTS, SCALE, SCALED_INPUTS, array_names
 from conformance.judge import Answered, Breach
 from conformance.registry import OPS, Implementation
-from conformance.rows import RowAnswers
+from conformance.rows import HANG, RowAnswers
 from conformance.text import printable
 from reference import cases, formats, oracle
 from reference.bounds import Bounds
@@ -225,6 +232,32 @@ class Trial:
         if out.shape not in (expected, expected[:1] if columns == 1 else expected):
             return "shape", f"the output has shape {out.shape}, {expected} is right"
         return None
+
+    def returned(self, answer: Result, case_id: str) -> None:
+        """Count what was seen while a call was made that came back."""
+        self.seconds += answer.seconds
+        self.compile_seconds += answer.compile_seconds
+        for breach in answer.breaches:
+            self.add((breach.kind, breach.detail), case_id)
+        for leak in answer.leaks:
+            self.add(("leak", leak), case_id)
+        if answer.retried:
+            self.flags.add("retried")
+
+    def is_of(self, out: NDArray[Any], fmt: Format, shape: tuple[int, ...], case_id: str) -> bool:
+        """Whether an array has the dtype and the shape that are right; a breach if it has not."""
+        if out.dtype != fmt.dtype:
+            self.add(("dtype", f"the output is {out.dtype}, the input {fmt.name}"), case_id)
+            return False
+        if out.shape != shape:
+            self.add(("shape", f"the output has shape {out.shape}, {shape} is right"), case_id)
+            return False
+        return True
+
+    def died(self, answer: Answer) -> None:
+        """Count a child that an answer cost."""
+        if not isinstance(answer, Raised):
+            self.cost += HANG if isinstance(answer, TimedOut) else 1.0
 
     def failure(self, answer: Any, case_id: str, entry: Implementation) -> None:
         """Count an answer that is no result."""

@@ -18,7 +18,7 @@ from conformance.deviations import Deviation, DeviationError, Registry, parse, s
 from conformance.judge import Breach
 from conformance.plan import Plan, make_plan
 from conformance.registry import FRAMEWORKS, Implementation, load_builtin
-from reference import cases, situations
+from reference import arrangements, cases, situations
 
 ENTRIES = deviations.load().entries
 
@@ -53,7 +53,9 @@ def breach(kind: str = "nan@one_plus_inf", figure: float = 1.0) -> Breach:
     return Breach(kind, "softmax-float32-w.one_plus_inf-25fbff", "", figure)
 
 
-def by_id(case_id: str) -> cases.Case | situations.Situation:
+def by_id(case_id: str) -> cases.Case | situations.Situation | arrangements.Arrangement:
+    if arrangements.is_id(case_id):
+        return arrangements.by_id(case_id)
     made = situations.by_id if situations.is_id(case_id) else cases.by_id
     return made(case_id)
 

@@ -34,8 +34,9 @@ def command(
 ) -> int:
     """Recreate a case from its id and show every installed implementation's answer.
 
-    A situation (a batch with labels, weights and options) is shown with its options. Prints the
-    inputs (decimal and hexadecimal), the exact answer, the correctly rounded one, and
+    A situation (a batch with labels, weights and options) is shown with its options, an arrangement
+    (rows in arrays of some shape) in its shape. Prints the inputs (decimal and hexadecimal), the
+    exact answer, the correctly rounded one, and
     for each implementation its answer with ULP error and test ratio, worst element first. Case
     ids come from reports and records.
     """
@@ -45,10 +46,15 @@ def command(
     from conformance.registry import DERIVATIVES, FRAMEWORKS
     from conformance.selection import unknown
     from conformance.settings import Settings
-    from reference import cases, ops, oracle, situations
+    from reference import arrangements, cases, ops, oracle, situations
 
-    situation = situations.by_id(case_id) if situations.is_id(case_id) else None
-    case = situation or cases.by_id(case_id)
+    case: Any
+    if situations.is_id(case_id):
+        case = situations.by_id(case_id)
+    elif arrangements.is_id(case_id):
+        case = arrangements.by_id(case_id)
+    else:
+        case = cases.by_id(case_id)
     for name in framework:
         if name not in FRAMEWORKS:
             raise SelectionError(unknown("framework", name, FRAMEWORKS))
@@ -69,17 +75,18 @@ def command(
         and (not framework or e.framework in framework)
     ]
     bench = Bench(settings.plan(), plugins=settings.loaded)
-    if isinstance(case, situations.Situation):
-        from conformance.cli import explain_situation
+    if not isinstance(case, cases.Case):
+        from conformance.cli import explain_arrangement, explain_situation
 
+        of = explain_situation if situations.is_id(case_id) else explain_arrangement
         try:
-            made = explain_situation.document(case, bench, entries, derivative, mode)
+            made = of.document(case, bench, entries, derivative, mode)
         finally:
             bench.close()
         if as_json:
             print_json(made)
         else:
-            explain_situation.show(made)
+            of.show(made)
         return 0
     maps = [
         (d, a)

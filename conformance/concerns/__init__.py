@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from conformance.concerns.base import Concern
+from conformance.concerns.contract import CONTRACT
 from conformance.concerns.reduction import REDUCTION
 
 __all__ = ["OWN", "Concern"]
 
-OWN: Mapping[str, Concern] = MappingProxyType({concern.name: concern for concern in (REDUCTION,)})
+OWN: Mapping[str, Concern] = MappingProxyType(
+    {concern.name: concern for concern in (REDUCTION, CONTRACT)}
+)
 """By name."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformance.execution.protocol import Answer, Raised, Request, Result, TimedOut
+from conformance.concerns.arranged import DEATHS, spread
+from conformance.execution.protocol import Answer, Raised, Request, Result
 from conformance.frameworks import get_framework
 from conformance.judge import Answered
 from conformance.profiles import Profile
@@ -35,8 +36,6 @@ __all__ = ["RAISES", "REDUCTION", "answer", "answerable", "request"]
 RAISES = "raises_on_labels"
 """The flag of a cell in which labels without a class raised."""
 
-_DEATHS = 6.0
-"""Children that a cell may cost; a hang costs half as much again."""
 _NEEDS: Mapping[str, frozenset[str]] = {
     "labels": frozenset(),
     "high_labels": frozenset(),
@@ -93,7 +92,7 @@ class Reduction:
         limit = profile.situations_for(entry.framework, cell.mode)
         if entry.role == "mutant":  # it must be caught however little is asked
             limit = profile.situations
-        found = _spread(every, limit)
+        found = spread(every, limit)
         known = {s.case_id for s in found}
         for case_id in bench.registry.witnesses(cell, entry):
             if case_id not in known and situations.is_id(case_id):
@@ -118,7 +117,7 @@ class Reduction:
         fmt = formats.get(cell.dtype)
         executor, trial = bench.executor(entry, cell.context), Trial()
         for situation in rows:
-            if trial.cost > _DEATHS:
+            if trial.cost > DEATHS:
                 trial.flags.add("stopped_early")
                 break
             exact = bench.answers.of_situation(situation, cell.derivative, cell.argument)
@@ -133,23 +132,9 @@ class Reduction:
         self, bench: Bench, cell: Cell, trial: Trial, situation: Situation, exact: Exact,
         answer: Result, policy: Underflow,
     ) -> None:  # fmt: skip
-        trial.seconds += answer.seconds
-        trial.compile_seconds += answer.compile_seconds
-        for breach in answer.breaches:
-            trial.add((breach.kind, breach.detail), situation.case_id)
-        for leak in answer.leaks:
-            trial.add(("leak", leak), situation.case_id)
-        if answer.retried:
-            trial.flags.add("retried")
+        trial.returned(answer, situation.case_id)
         out, fmt = answer.out, formats.get(cell.dtype)
-        shape = _shape(situation, cell.derivative)
-        if out.dtype != fmt.dtype:
-            detail = f"the output is {out.dtype}, the input {fmt.name}"
-            trial.add(("dtype", detail), situation.case_id)
-            return
-        if out.shape != shape:
-            detail = f"the output has shape {out.shape}, {shape} is right"
-            trial.add(("shape", detail), situation.case_id)
+        if not trial.is_of(out, fmt, _shape(situation, cell.derivative), situation.case_id):
             return
         refs = exact.references
         result = np.asarray(out).astype(np.float64).reshape(refs.shape)
@@ -250,20 +235,10 @@ def _failed(
             return
         for leak in answer.leaks:
             trial.add(("leak", leak), situation.case_id)
-    else:
-        trial.cost += 1.5 if isinstance(answer, TimedOut) else 1.0
+    trial.died(answer)
     trial.failure(answer, situation.case_id, entry)
 
 
 @lru_cache(maxsize=64)
 def _every(family: str, op: str, dtype: str, seed: int) -> tuple[Situation, ...]:
     return tuple(situations.make(family, op, dtype, seed=seed))
-
-
-def _spread(every: Sequence[Situation], limit: int) -> list[Situation]:
-    """At most so many, evenly spaced, both ends kept."""
-    if len(every) <= limit:
-        return list(every)
-    if limit < 2:
-        return list(every[:limit])
-    return [every[k * (len(every) - 1) // (limit - 1)] for k in range(limit)]

@@ -141,13 +141,15 @@ class Request:
     """Keyword arguments of the call that are no arrays: numbers, texts or None by name."""
     keywords: tuple[str, ...] = ()
     """Of the arrays, those that are keyword arguments and no inputs: ``weight``."""
+    layout: str = ""
+    """How the arrays are to lie in memory, of the framework's `layouts`; empty for contiguous."""
 
     @property
     def function(self) -> tuple[Any, ...]:
         """What is called, whatever it is called on."""
         return (self.implementation, self.derivative, self.argument, self.dtype, self.mode,
                 self.axis, self.call_context, tuple(sorted(self.options.items())),
-                self.keywords)  # fmt: skip
+                self.keywords, self.layout)  # fmt: skip
 
     @property
     def signature(self) -> tuple[Any, ...]:

@@ -33,6 +33,7 @@ from conformance.execution.protocol import (
 from conformance.execution.state import State
 from conformance.execution.wire import answer_limit
 from conformance.frameworks.base import Framework, GarbageError, UnsupportedError, array_names
+from conformance.frameworks.layouts import TRANSPOSED, stored
 from conformance.registry import Implementation
 from conformance.text import exact, type_name
 
@@ -104,7 +105,8 @@ class Runner:
             return Raised("Unsupported", clean_text(reason), kind="unsupported")
         try:
             inputs = {
-                name: self.framework.to_framework(array) for name, array in request.arrays.items()
+                name: self.framework.to_framework(array, request.layout)
+                for name, array in request.arrays.items()
             }
         except Exception as error:
             return raised(error, "harness")
@@ -140,6 +142,10 @@ class Runner:
         given = {*request.options, *request.keywords}
         if untaken := sorted(given - set(implementation.parameters)):
             raise _Harness(f"{implementation.name} takes no {', '.join(untaken)}")
+        if request.layout and request.layout not in self.framework.layouts:
+            raise _Harness(f"arrays of {self.framework.name} do not lie {request.layout}")
+        if request.layout == TRANSPOSED and request.derivative != "value":
+            raise _Harness("only the value is asked of transposed inputs")
         try:
             expected = numpy_dtype(request.dtype)
         except ProtocolError as error:
@@ -165,6 +171,7 @@ class Runner:
                 request.mode,
                 request.axis,
                 request.call_context,
+                request.layout,
             )
             self._prepared[key] = function
         seconds, value = self._timed(function, inputs)
@@ -199,7 +206,8 @@ class Runner:
 
     def _mutations(self, request: Request, inputs: Mapping[str, Any]) -> tuple[Breach, ...]:
         found = []
-        for name, before in request.arrays.items():
+        for name, given in request.arrays.items():
+            before = stored(given, request.layout)
             try:
                 after = self.framework.from_framework(inputs[name])
             except Exception as error:

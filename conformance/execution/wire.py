@@ -238,6 +238,7 @@ def request_header(request: Request) -> dict[str, Any]:
         "call_context": request.call_context,
         "options": dict(request.options),
         "keywords": list(request.keywords),
+        "layout": request.layout,
     }
 
 
@@ -254,6 +255,7 @@ def request_from(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Requ
         call_context=header["call_context"],
         options=header["options"],
         keywords=tuple(header["keywords"]),
+        layout=header["layout"],
         arrays=arrays,
     )
 

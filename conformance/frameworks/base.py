@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import numpy as np
-
 from conformance import shelf
 from conformance.execution.protocol import Array
+from conformance.frameworks.layouts import TRANSPOSED
 from conformance.registry import OPS, Implementation, distribution_version
 
 __all__ = ["ExchangeError", "Framework", "GarbageError", "Prepared", "UnsupportedError"]
@@ -82,6 +81,9 @@ class Framework(ABC):
     unsupported_messages: ClassVar[tuple[tuple[str, str], ...]] = ()
     """(type, part of the message) of exceptions that mean `unsupported`, not `error`."""
 
+    layouts: ClassVar[tuple[str, ...]] = ()
+    """Ways in which its arrays can lie in memory, of `conformance.frameworks.layouts`."""
+
     namespaces: ClassVar[tuple[str, ...]] = ()
     """Dotted names of its modules and classes in which an implementation could replace what
     others use; they are watched."""
@@ -92,6 +94,8 @@ class Framework(ABC):
     """What it was loaded for."""
     call_context: str = ""
     """Of `CALL_CONTEXTS` the one that calls are being prepared for, or empty."""
+    layout: str = ""
+    """The layout that calls are being prepared for."""
 
     # --- what the planner asks; imports nothing ---------------------------------------------
 
@@ -213,8 +217,8 @@ class Framework(ABC):
         return {self.name: self.installed_version() or "unknown"}
 
     @abstractmethod
-    def to_framework(self, array: Array) -> Any:
-        """A private copy of `array` as the framework's array, bit for bit."""
+    def to_framework(self, array: Array, layout: str = "") -> Any:
+        """A private copy of `array` as the framework's array, bit for bit, in one of `layouts`."""
 
     @abstractmethod
     def from_framework(self, value: Any) -> Array:
@@ -257,13 +261,14 @@ class Framework(ABC):
         mode: str,
         axis: int = -1,
         call_context: str = "",
+        layout: str = "",
     ) -> Prepared:
         """A callable for one derivative in one mode, to be kept and called many times.
 
         A control is called with ``answer`` whatever the derivative is: it shows that what goes
         in and out of the framework is judged as it is.
         """
-        self.call_context = call_context
+        self.call_context, self.layout = call_context, layout
         if derivative == "value" or implementation.role == "control":
             return self.value(implementation, mode, axis)
         make = {"vjp": self.vjp, "jvp": self.jvp, "hvp": self.hvp}[derivative]
@@ -275,7 +280,13 @@ class Framework(ABC):
         keywords = {"axis": axis} if OPS[implementation.op].has_axis else {}
         if self.call_context == SCALED_INPUTS:
             return lambda x, *others: function(x * SCALE, *others, **keywords)
+        if self.layout == TRANSPOSED:
+            return lambda *inputs: function(*map(self.transposed, inputs), **keywords)
         return lambda *inputs: function(*inputs, **keywords)
+
+    def transposed(self, value: Any) -> Any:
+        """An array with its axes in reverse order, for layout `TRANSPOSED`."""
+        raise NotImplementedError(f"{self.name} has strides")
 
     def state(self) -> dict[str, str]:
         """Process-wide switches of the framework that an implementation could leave changed.
@@ -309,19 +320,6 @@ def array_names(implementation: Implementation, derivative: str, argument: str) 
 def tangent_name(argument: str) -> str:
     """What the tangent of an argument, or of the second one of a pair, is called."""
     return "v_" + argument.rpartition(".")[2]
-
-
-def aligned_copy(array: Array) -> Array:
-    """A contiguous copy that starts at a multiple of 64 bytes.
-
-    Vector loops peel off unaligned elements, so the bits of a result could otherwise depend on
-    where the allocator happened to put an input.
-    """
-    raw = np.empty(array.nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def single_threaded_xla() -> str:

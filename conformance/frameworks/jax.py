@@ -17,11 +17,11 @@ from conformance.frameworks.base import (
     Framework,
     GarbageError,
     Prepared,
-    aligned_copy,
     input_names,
     single_threaded_xla,
     tangent_name,
 )
+from conformance.frameworks.layouts import TRANSPOSED, aligned_copy, stored
 from conformance.registry import Implementation
 
 __all__ = ["FRAMEWORK", "Jax"]
@@ -40,6 +40,7 @@ class Jax(Framework):
     modes = ("eager", "compiled")
     # Without an outer jit every primitive is still compiled once per shape.
     compiling_modes = ("eager", "compiled")
+    layouts = (TRANSPOSED,)
     contexts = MappingProxyType({"float64": X64})
     switched = MappingProxyType(
         {
@@ -89,8 +90,9 @@ class Jax(Framework):
 
         return {"jax": str(self.jax.__version__), "jaxlib": str(jaxlib.__version__)}
 
-    def to_framework(self, array: Array) -> Any:
+    def to_framework(self, array: Array, layout: str = "") -> Any:
         """By ``device_put`` of a copy; 64-bit labels become JAX's natural integer."""
+        array = stored(array, layout)
         if array.dtype == np.int64 and not self.jax.config.jax_enable_x64:
             narrow = array.astype(np.int32)
             if not np.array_equal(narrow, array):
@@ -111,6 +113,10 @@ class Jax(Framework):
         """JAX computes in the background."""
         if isinstance(value, self.jax.Array):
             value.block_until_ready()
+
+    def transposed(self, value: Any) -> Any:
+        """Inside the function, where a compiler may choose a layout."""
+        return self.jax.numpy.transpose(value)
 
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function, under jit in compiled mode."""

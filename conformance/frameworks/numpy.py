@@ -15,10 +15,10 @@ from conformance.frameworks.base import (
     GarbageError,
     Prepared,
     UnsupportedError,
-    aligned_copy,
     input_names,
     tangent_name,
 )
+from conformance.frameworks.layouts import STRIDED, laid_out
 from conformance.registry import OPS, Implementation
 
 __all__ = ["FRAMEWORK", "NumPy"]
@@ -33,14 +33,15 @@ class NumPy(Framework):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager",)
     brings_derivatives = True
+    layouts = STRIDED
 
     def versions(self) -> dict[str, str]:
         """NumPy's and ml_dtypes'."""
         return {"numpy": np.__version__, "ml_dtypes": ml_dtypes.__version__}
 
-    def to_framework(self, array: Array) -> Array:
-        """A copy at an aligned address."""
-        return aligned_copy(array)
+    def to_framework(self, array: Array, layout: str = "") -> Array:
+        """A copy at an aligned address, or as the layout says."""
+        return laid_out(array, layout)
 
     def from_framework(self, value: Any) -> Array:
         """The array itself; a NumPy scalar counts as an array without axes."""

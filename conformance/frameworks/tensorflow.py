@@ -25,6 +25,7 @@ from conformance.frameworks.base import (
     single_threaded_xla,
     tangent_name,
 )
+from conformance.frameworks.layouts import TRANSPOSED, stored
 from conformance.registry import Implementation, distribution_version
 
 __all__ = ["FRAMEWORK", "TensorFlow"]
@@ -42,6 +43,7 @@ class TensorFlow(Framework):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager", "graph", "xla", "session")
     compiling_modes = ("graph", "xla", "session")
+    layouts = (TRANSPOSED,)
     switched = MappingProxyType(
         {
             THREADS: ("eager", "graph"),
@@ -84,9 +86,9 @@ class TensorFlow(Framework):
         keras = distribution_version("keras")
         return {"tensorflow": str(self.tf.__version__)} | ({"keras": keras} if keras else {})
 
-    def to_framework(self, array: Array) -> Any:
+    def to_framework(self, array: Array, layout: str = "") -> Any:
         """By ``tf.constant`` of a copy, because TensorFlow may go on using NumPy's memory."""
-        tensor = self.tf.constant(array.copy())
+        tensor = self.tf.constant(stored(array, layout).copy())
         if tensor.dtype.as_numpy_dtype != array.dtype.type:
             raise ExchangeError(f"TensorFlow made {tensor.dtype.name} of {array.dtype.name}")
         return tensor
@@ -99,6 +101,10 @@ class TensorFlow(Framework):
         if value.dtype == self.tf.bfloat16:
             array = array.view(ml_dtypes.bfloat16)
         return array
+
+    def transposed(self, value: Any) -> Any:
+        """Inside the function, where a compiler may choose a layout."""
+        return self.tf.transpose(value)
 
     def value(self, implementation: Implementation, mode: str, axis: int) -> Prepared:
         """The function, traced in the graph modes."""

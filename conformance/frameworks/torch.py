@@ -23,10 +23,10 @@ from conformance.frameworks.base import (
     Framework,
     GarbageError,
     Prepared,
-    aligned_copy,
     input_names,
     tangent_name,
 )
+from conformance.frameworks.layouts import BACKWARDS, STRIDED, laid_out
 from conformance.registry import Implementation
 
 __all__ = ["FRAMEWORK", "Torch", "compile_cache"]
@@ -72,6 +72,7 @@ class Torch(Framework):
     dtypes = ("float64", "float32", "bfloat16", "float16")
     modes = ("eager", "compiled")
     compiling_modes = ("compiled",)
+    layouts = tuple(name for name in STRIDED if name != BACKWARDS)
     switched = MappingProxyType(
         {
             THREADS: ("eager", "compiled"),
@@ -131,12 +132,12 @@ class Torch(Framework):
             "torch.cpu_capability": str(self.torch.backends.cpu.get_cpu_capability()),
         }
 
-    def to_framework(self, array: Array) -> Any:
+    def to_framework(self, array: Array, layout: str = "") -> Any:
         """By way of the integers of the same bits for bfloat16, which NumPy does not know."""
+        view = laid_out(array, layout)
         if array.dtype == ml_dtypes.bfloat16:
-            bits = self.torch.from_numpy(aligned_copy(array.view(np.int16)))
-            return bits.view(self.torch.bfloat16)
-        return self.torch.from_numpy(aligned_copy(array))
+            return self.torch.from_numpy(view.view(np.int16)).view(self.torch.bfloat16)
+        return self.torch.from_numpy(view)
 
     def from_framework(self, value: Any) -> Array:
         """The memory of the tensor."""

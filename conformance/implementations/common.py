@@ -43,8 +43,9 @@ def mutants(
     softmax_minus_target: Function,
     softmax_minus_target_vjp: Function | None = None,
     mean_of_all: Function,
+    last_axis_softmax: Function,
 ) -> None:
-    """Register the three mutants that every framework has.
+    """Register the mutants that every framework has.
 
     Parameters
     ----------
@@ -59,6 +60,9 @@ def mutants(
     mean_of_all : callable
         ``function(x, label, *, ignore_index, reduction, axis)``: right but for a mean that divides
         by the number of all rows, ignored ones included.
+    last_axis_softmax : callable
+        A softmax that takes the axis that it is told of a matrix, and the last one of anything
+        with more axes.
     """
     implementation(
         op="softmax",
@@ -113,6 +117,23 @@ def mutants(
             "family": "ignored",
         },
     )(mean_of_all)
+    implementation(
+        op="softmax",
+        framework=framework,
+        name=f"mutant.{framework}.last_axis_softmax",
+        role="mutant",
+        variant="composition",
+        modes=("eager",),
+        derivatives=("value",),
+        caught_by={
+            "concern": "contract",
+            "derivative": "value",
+            "argument": "-",
+            "dtype": "float32",
+            "mode": "eager",
+            "family": "axes",
+        },
+    )(last_axis_softmax)
 
 
 def antipatterns(

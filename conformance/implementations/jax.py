@@ -190,9 +190,14 @@ def _mean_of_all(
     return reduced(losses, jnp.ones_like(losses), reduction)
 
 
+def _last_axis_softmax(x: Any, *, axis: int = -1) -> Any:
+    return softmax(x, axis=axis if x.ndim <= 2 else -1)
+
+
 mutants(
     "jax",
     unshifted_softmax=_unshifted_softmax,
     softmax_minus_target=_softmax_minus_target,
     mean_of_all=_mean_of_all,
+    last_axis_softmax=_last_axis_softmax,
 )

@@ -187,9 +187,16 @@ def _mean_of_all(
     return {"none": lambda: losses, "sum": losses.sum, "mean": losses.mean}[reduction]()
 
 
+def _last_axis_softmax(x: Any, *, axis: int = -1) -> Any:
+    import torch
+
+    return torch.nn.functional.softmax(x, dim=axis if x.dim() <= 2 else -1)
+
+
 mutants(
     "torch",
     unshifted_softmax=_unshifted_softmax,
     softmax_minus_target=_softmax_minus_target,
     mean_of_all=_mean_of_all,
+    last_axis_softmax=_last_axis_softmax,
 )

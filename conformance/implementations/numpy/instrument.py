@@ -12,6 +12,7 @@ from conformance.implementations.numpy.cross_entropies import (
     sparse_softmax_cross_entropy,
 )
 from conformance.implementations.numpy.rows import rows_of
+from conformance.implementations.numpy.softmaxes import softmax
 
 __all__: list[str] = []
 
@@ -48,10 +49,16 @@ def _mean_of_all(
     return np.asarray(np.mean(losses) if reduction == "mean" else np.sum(losses))
 
 
+def _last_axis_softmax(x: Array, *, axis: int = -1) -> Array:
+    values: Array = softmax(x, axis=axis if x.ndim <= 2 else -1)
+    return values
+
+
 mutants(
     "numpy",
     unshifted_softmax=quiet(_unshifted_softmax),
     softmax_minus_target=softmax_cross_entropy,
     softmax_minus_target_vjp=quiet(_softmax_minus_target_vjp),
     mean_of_all=_mean_of_all,
+    last_axis_softmax=_last_axis_softmax,
 )

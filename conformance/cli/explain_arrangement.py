@@ -1,0 +1,105 @@
+"""``conformance explain`` for an arrangement: rows, and the form in which a call gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+from conformance.bench import Bench
+from conformance.concerns import arranged
+from conformance.registry import OPS, Implementation
+from conformance.text import printable
+from reference import cases, formats, ops, oracle
+from reference.arrangements import Arrangement
+
+__all__ = ["document", "show"]
+
+
+def document(
+    arrangement: Arrangement,
+    bench: Bench,
+    entries: Sequence[Implementation],
+    derivatives: Sequence[str],
+    modes: Sequence[str],
+) -> dict[str, Any]:
+    """What there is to say, for JSON.
+
+    Parameters
+    ----------
+    arrangement : Arrangement
+    bench : Bench
+    entries : sequence of Implementation
+        Who is asked, where they have its inputs.
+    derivatives, modes : sequence of str
+    """
+    maps = []
+    for derivative, argument in ops.get(arrangement.op).maps:
+        named = set(argument.split(".")) <= arrangement.inputs.keys()
+        if derivative not in derivatives or not (derivative == "value" or named):
+            continue
+        answers = [
+            answer
+            for entry in entries
+            for mode in modes
+            if (answer := arranged.answer(bench, arrangement, entry, derivative, argument, mode))
+        ]
+        maps.append(
+            {
+                "derivative": derivative,
+                "argument": argument,
+                "rounded": _rounded(arrangement, derivative, argument),
+                "answers": answers,
+            }
+        )
+    return {
+        "schema": 1,
+        "case_id": arrangement.case_id,
+        "op": arrangement.op,
+        "dtype": arrangement.format,
+        "family": arrangement.family,
+        "name": arrangement.name,
+        "shape": list(arrangement.form.shape),
+        "axis": None if ops.get(arrangement.op).elementwise else arrangement.form.axis,
+        "inputs": {
+            name: arrangement.arranged(np.asarray(array)).tolist()
+            for name, array in arrangement.inputs.items()
+        },
+        "maps": maps,
+    }
+
+
+def _rounded(arrangement: Arrangement, derivative: str, argument: str) -> Any:
+    """The right answers, in the shape of a result."""
+    shape = arrangement.shape(per_row=OPS[arrangement.op].is_per_row(derivative))
+    if arrangement.rows == 0 or arrangement.n == 0:
+        return np.full(shape, -np.inf).tolist()
+    refs = oracle.evaluate(
+        arrangement.op, derivative, argument, cases.stack(list(arrangement.cases)),
+        formats.get(arrangement.format),
+    )  # fmt: skip
+    rounded = refs.rounded()
+    if shape == arrangement.form.batch and rounded.shape[1] == 1:
+        return rounded.reshape(shape).tolist()
+    return arrangement.arranged(rounded).tolist()
+
+
+def show(made: dict[str, Any]) -> None:
+    """The same for people."""
+    along = "" if made["axis"] is None else f", axis {made['axis']}"
+    shape = "x".join(map(str, made["shape"]))
+    click.echo(f"{made['op']} in {made['dtype']}, family {made['family']}: {shape}{along}")
+    for name, values in made["inputs"].items():
+        click.echo(f"  {name} {values}")
+    for item in made["maps"]:
+        to = "" if item["derivative"] == "value" else f" to {item['argument']}"
+        click.echo(f"\n{item['derivative']}{to}")
+        click.echo(f"  rounded {item['rounded']}")
+        for answer in item["answers"]:
+            name = f"{answer['implementation']} ({answer['mode']})"
+            if answer["result"] is None:
+                click.echo(f"  {name}: {printable(answer['message'], 200)}")
+            else:
+                click.echo(f"  {name}: {answer['result']}")
