@@ -227,24 +227,26 @@ class Bench:
         if cell.derivative in ("jvp", "hvp"):
             argument = cell.argument.partition(".")[0]
             made_of.append(replace(cell, derivative="vjp", argument=argument))
-        if own.policy == "none":
-            softmax = self._softmax(cell)
-            if softmax not in (None, cell.implementation):
-                made_of.append(
-                    replace(cell, implementation=softmax, derivative="value", argument="-")
-                )
         for inner in map(self.policy, made_of):
             if inner.flushes:
                 return replace(own, policy=inner.policy)
-            # A softmax that loses more than subnormal numbers loses these too.
-            if own.policy == "none" and inner.policy == "premature":
-                return replace(own, policy="flush")
+        if own.policy == "none":
+            softmax = self._softmax(cell)
+            if softmax not in (None, cell.implementation):
+                asked = replace(cell, implementation=softmax, derivative="value", argument="-")
+                # What loses more than subnormal numbers loses these too.
+                if (inner := self.policy(asked)).flushes or inner.policy == "premature":
+                    return replace(own, policy="flush")
         return own
 
     def _softmax(self, cell: Cell) -> str | None:
         """The framework's own softmax, where it runs in the mode of a cell."""
         framework = self.plan.entry(cell).framework
-        for name, entry in sorted(self.plan.registry.items()):
+        by_name = sorted(
+            self.plan.registry.items(),
+            key=lambda item: (item[0].partition(".")[0] != framework, item[0]),
+        )
+        for name, entry in by_name:
             if (
                 (entry.framework, entry.op, entry.role) == (framework, "softmax", "subject")
                 and entry.variant == "builtin"

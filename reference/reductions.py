@@ -15,8 +15,8 @@ Every formula is free of cancellation that is not the mathematics' own, and eval
 oracle's arithmetics until each result is decided. Settled without: ignored rows (exactly 0), rows
 without any weight, cotangents of 0, targets whose weights sum to 0 (the log-sum-exp drops out, what
 remains is rational), gradients of equal logits, limits at -inf. A row that counts and has nothing
-finite is undefined where anything bears on it. Everything else is transcendental: a sum of
-logarithms and rationals, or a quotient of exponentials (see :mod:`reference.ops`), or all but
+finite is undefined where anything bears on it, and its gradients are in any case. Everything else
+is transcendental: a sum of logarithms and rationals, or a quotient of exponentials (see :mod:`reference.ops`), or all but
 rational: what no precision tells from a number that is rounded is `Undecided`. These are, for now,
 sums and means over rows with signed targets whose logarithms cancel between the rows, and gradients
 that are a power of two but for a term below 2^-16384 of it (smoothing, logits 20,000 apart).
@@ -137,9 +137,11 @@ class _Settling:
             return Fraction(0)
         if not terms.batch.count[row]:
             return UNDEFINED
-        kept = terms.batch.kept[row]
-        if (bears & ~kept).any():
-            return POS_INF
+        gone = bears & ~terms.batch.kept[row]
+        if gone.any():
+            # Beside an infinity only weights and targets >= 0 are judged.
+            signs = [b for b, g in zip(terms.b_exactly(row), gone.tolist(), strict=True) if g]
+            return POS_INF if min(signs) >= 0 else UNDEFINED
         if terms.batch.count[row] == 1:
             return Fraction(0)
         if terms.soft:
@@ -205,7 +207,9 @@ class _Settling:
                 kept, weightless = batch.kept[row], terms.weight == 0
                 certain = kept & (batch.count[row] == 1)  # its logarithm is 0
                 self.codes[row, weightless | certain] = ZERO
-                self.codes[row, ~(weightless | kept)] = POS_INF if factor > 0 else NEG_INF
+                positive = (terms.weight > 0) == (factor > 0)
+                gone = ~(weightless | kept)
+                self.codes[row, gone] = np.where(positive, POS_INF, NEG_INF)[gone]
 
 
 def _codes(losses: list[Fraction | int | None]) -> set[int]:

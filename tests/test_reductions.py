@@ -291,6 +291,15 @@ def test_a_row_that_has_nothing_finite_and_nothing_that_bears_is_zero() -> None:
         assert codes(made, "vjp", argument)[0] == [UNDEFINED] * 2
 
 
+def test_beside_minus_infinity_weights_and_targets_below_zero_are_not_judged() -> None:
+    x = [[3.0, -np.inf, 1.0]]
+    assert codes(situation(x, target=[[0.5, -0.25, 0.25]], g=[1.0])) == [[UNDEFINED]]
+    assert codes(situation(x, target=[[0.5, 0.25, 0.25]], g=[1.0])) == [[POS_INF]]
+    for weight, g, code in ((1.0, 1.0, POS_INF), (-1.0, 1.0, NEG_INF), (-1.0, -1.0, POS_INF)):
+        made = situation(x, target=[[0.5, 0.25, 0.25]], weight=[1.0, weight, 1.0], g=[g])
+        assert codes(made, "vjp", "target")[0][1] == code
+
+
 def test_a_nan_comes_before_what_is_undefined_and_that_before_infinity() -> None:
     rows = [[np.nan, 0.0], [-np.inf, -np.inf], [0.0, -np.inf]]
     assert codes(situation(rows, label=[0, 0, 1], reduction="sum")) == [[NAN]]

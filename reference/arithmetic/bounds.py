@@ -91,6 +91,13 @@ class Constants:
         below = np.abs(v) - error < self.smallest_normal
         return np.where((v != 0) & below, np.longdouble(1), np.longdouble(0))
 
+    def lost(self, v: Wide, e: Wide, y: Wide) -> Wide:
+        """w, but no more than v itself: far below the threshold there is little to lose."""
+        unit = self.smallest_normal * (1.0 if self.flushes else 2 * self.unit_roundoff)
+        size = (np.abs(v) + self.unit_roundoff * e) / unit + (y if self.flushes else 0)
+        lost: Wide = self.underflows(v, e, y) * np.minimum(size, 1)
+        return lost
+
     def flushed(self, v: Wide, e: Wide, y: Wide) -> Wide:
         """f: w where subnormal numbers are flushed."""
         return self.underflows(v, e, y) if self.flushes else np.zeros_like(v)
@@ -239,7 +246,7 @@ class BoundArithmetic:
         y = d * p.y + np.abs(p.v) * (a.y + b.y)
         for x in (a, b):
             product = p * x
-            y = y + self.constants.underflows(product.v, product.e, product.y)
+            y = y + self.constants.lost(product.v, product.e, product.y)
         y = y + self.constants.flushed(whole.v, whole.e, y)
         return self._bound(whole.v, whole.e, np.maximum(whole.y, y))
 

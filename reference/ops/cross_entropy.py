@@ -134,9 +134,10 @@ def formula_vjp_x(a: Any, b: Batch) -> Any:
 
 
 def textbook_vjp_x(a: BoundArithmetic, b: Batch) -> Bound:
-    """g (s sum(t) - t), or each product apart."""
+    """g (s sum(t) - t), or each product apart, or s sum(g t) - g t."""
     t, g, s = a.exact(b.target), a.exact(b.g), Textbook(a, b).s
-    return a.multiplied_out(g, s * a.sum(t), t)
+    inside = g * t
+    return a.underflowing_as(a.multiplied_out(g, s * a.sum(t), t), s * a.sum(inside) - inside)
 
 
 def settle_vjp_x(b: Batch, *, signed: bool = False) -> Settled:

@@ -132,12 +132,13 @@ def textbook_product(row: Textbook, p: Bound, c: Bound) -> Bound:
 
 
 def textbook_scaled(a: BoundArithmetic, b: Batch, v: F64, factor: Bound | None = None) -> Bound:
-    """f s (v - sum(s v)), the vjp and jvp of softmax times a factor that meets s first or last."""
+    """f s (v - sum(s v)), the vjp and jvp of softmax; f meets s first, or v, or comes last."""
     row, v_ = Textbook(a, b), a.exact(v)
     if factor is None:
         return textbook_product(row, row.s, v_)
     first, last = textbook_product(row, factor * row.s, v_), textbook_product(row, row.s, v_)
-    return a.worse(first, factor * last)
+    inside = textbook_product(row, row.s, factor * v_)
+    return a.underflowing_as(a.worse(first, factor * last), inside)
 
 
 # ---------------------------------------------------------------- settling

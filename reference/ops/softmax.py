@@ -136,13 +136,17 @@ def formula_hvp(a: Any, b: Batch) -> Any:
 def textbook_hvp(a: BoundArithmetic, b: Batch) -> Bound:
     """The derivative of s a, a = g - sum(s g), by the product rule: ds a - s sum(ds g).
 
-    Or without ds: s (v a) - s (a sum(s v) + sum(ds g)).
+    Or without ds: s (v a) - s (a sum(s v) + sum(ds g)), or as the transpose of the transpose,
+    s c - s sum(s c) with c = v a - g sum(s v).
     """
     row, g, v = Textbook(a, b), a.exact(b.g), a.exact(b.tangent())
     ds = deviation.textbook_product(row, row.s, v)
     total, w = a.sum(ds * g), deviation.textbook_deviation(row, b.g)
-    apart = row.s * (v * w) - row.s * (w * a.sum(row.s * v) + total)
-    return a.underflowing_as(deviation.textbook_product(row, ds, g) - row.s * total, apart)
+    mean = a.sum(row.s * v)
+    apart = row.s * (v * w) - row.s * (w * mean + total)
+    twice = deviation.textbook_product(row, row.s, v * w - g * mean)
+    made = deviation.textbook_product(row, ds, g) - row.s * total
+    return a.underflowing_as(made, apart, twice)
 
 
 def settle_hvp(b: Batch) -> Settled:
