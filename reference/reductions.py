@@ -16,10 +16,11 @@ oracle's arithmetics until each result is decided. Settled without: ignored rows
 without any weight, cotangents of 0, targets whose weights sum to 0 (the log-sum-exp drops out, what
 remains is rational), gradients of equal logits, limits at -inf. A row that counts and has nothing
 finite is undefined where anything bears on it, and its gradients are in any case. Everything else
-is transcendental: a sum of logarithms and rationals, or a quotient of exponentials (see :mod:`reference.ops`), or all but
-rational: what no precision tells from a number that is rounded is `Undecided`. These are, for now,
-sums and means over rows with signed targets whose logarithms cancel between the rows, and gradients
-that are a power of two but for a term below 2^-16384 of it (smoothing, logits 20,000 apart).
+is transcendental: a sum of logarithms and rationals, or a quotient of exponentials (see
+:mod:`reference.ops`), or all but rational: what no precision tells from a number that is rounded is
+`Undecided`. These are, for now, sums and means over rows with signed targets whose logarithms
+cancel between the rows, and gradients that are a power of two but for a term below 2^-16384 of it
+(smoothing, logits 20,000 apart).
 
 What the contract leaves to an implementation is in `Answer`: a label without a class, or a mean of
 nothing.
