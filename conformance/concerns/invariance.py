@@ -3,8 +3,8 @@
 Each arrangement is asked plainly, and once more in another way: in another batch, place, layout,
 mode or number of threads, or with inputs whose answer is the same or follows from it. Both answers
 are judged like any other. Where their bits differ, the cell carries a flag, ``batch_variant`` and
-the like; where they differ by more than the sum of their bounds, that is a breach of the same name.
-Probabilities are never outside [0, 1].
+the like; where they differ by more than the sum of their bounds, or where equal bits were promised,
+that is a breach of the same name. Probabilities are never outside [0, 1].
 """
 
 from __future__ import annotations
@@ -232,6 +232,9 @@ class _Asking:
         difference = _difference(after.astype(np.longdouble), expected)
         if variant.exact and _bits_differ(after, expected):
             self.trial.flags.add(variant.flag)
+            if variant.flag.removesuffix("_variant") in self.entry.bitwise:
+                detail = f"{arrangement.name}: other bits, where equal ones are promised"
+                self.trial.add((variant.flag, detail), arrangement.case_id)
         if not difference.any():
             return
         worst = np.argsort(-difference.max(axis=1), kind="stable")[:_COMPARED]
