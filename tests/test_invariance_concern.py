@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from commandline import conformance
 
 from conformance import concerns
 from conformance.bench import Bench
@@ -359,3 +361,14 @@ def test_numpy_passes_and_its_mutant_is_caught() -> None:
     (mutant,) = (r for r in rows if r["role"] == "mutant")
     assert (mutant["implementation"], mutant["verdict"]) == (
         "mutant.numpy.shared_maximum_softmax", "fail")  # fmt: skip
+
+
+def test_explain_shows_the_other_way() -> None:
+    made = next(a for a in arrangements.make("batches", "logsumexp", "float32")
+                if a.name == "reversed")  # fmt: skip
+    ran = conformance("explain", made.case_id, "--framework", "numpy", "--json")
+    assert ran.returncode == 0, ran.stderr
+    value = json.loads(ran.stdout)["maps"][0]
+    for answer in value["answers"]:
+        assert answer["other"]["flag"] == "position_variant"
+        assert np.allclose(np.ravel(answer["other"]["result"])[::-1], answer["result"])

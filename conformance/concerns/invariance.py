@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from conformance.bench import Bench
     from conformance.cells import Cell
 
-__all__ = ["INVARIANCE"]
+__all__ = ["INVARIANCE", "other"]
 
 _FAMILIES = ("batches", "layouts", "symmetries", "threads", "modes")
 _SMALL = ("softmax", "logsumexp")
@@ -101,7 +101,7 @@ class Invariance:
         self, bench: Bench, cell: Cell, rows: Sequence[Arrangement], policy: Underflow
     ) -> Trial:
         """Two calls for each arrangement, of which the plain one is shared."""
-        asking = _Asking(bench, cell, policy)
+        asking = _Asking(bench, cell, bench.plan.entry(cell), policy)
         for arrangement in rows:
             if asking.trial.cost > DEATHS:
                 asking.trial.flags.add("stopped_early")
@@ -124,12 +124,48 @@ def _applies(cell: Cell, entry: Implementation, name: str, *, costly: bool) -> b
     return cell.derivative == "value" or name not in ("ordered", "swapped")
 
 
+def other(
+    bench: Bench,
+    arrangement: Arrangement,
+    entry: Implementation,
+    derivative: str,
+    argument: str,
+    mode: str,
+) -> dict[str, Any] | None:
+    """One implementation's answer in the other way; None where there is none.
+
+    Returns
+    -------
+    dict
+        ``flag``, the ``rows`` that it holds of the plain answer, and ``result`` (nested lists, or
+        None with a ``message``).
+    """
+    from conformance.cells import Cell
+
+    framework = get_framework(entry.framework)
+    threads = arrangement.family == "threads"
+    context = THREADS if threads else framework.context_for(arrangement.format)
+    cell = Cell("invariance", entry.name, derivative, argument, arrangement.format, mode, "cpu",
+                context, arrangement.family)  # fmt: skip
+    known = framework.runs_in(context, cell.dtype, mode)
+    if not known or not _applies(cell, entry, arrangement.name, costly=False):
+        return None
+    found = variants.variant(arrangement, cell)
+    if found is None:
+        return None
+    asking = _Asking(bench, cell, entry, Underflow("none", 0.0, float("inf")))
+    result = asking.call(arrangement, found)
+    out: dict[str, Any] = {"flag": found.flag, "rows": list(found.of), "result": None}
+    if result is None:
+        return out | {"message": asking.trial.message}
+    return out | {"result": result[list(found.at)].tolist()}
+
+
 class _Asking:
     """The calls of one cell."""
 
-    def __init__(self, bench: Bench, cell: Cell, policy: Underflow) -> None:
-        self.bench, self.cell, self.policy = bench, cell, policy
-        self.entry = bench.plan.entry(cell)
+    def __init__(self, bench: Bench, cell: Cell, entry: Implementation, policy: Underflow) -> None:
+        self.bench, self.cell, self.entry, self.policy = bench, cell, entry, policy
         self.trial = Trial()
         self.fmt = formats.get(cell.dtype)
         self.question = Question(self.entry.op, cell.derivative, cell.argument, self.fmt)
@@ -146,7 +182,7 @@ class _Asking:
             self._judge(arrangement, cases, before)
             self._ordered(arrangement, cases, before)
             return
-        after = self._call(arrangement, variant)
+        after = self.call(arrangement, variant)
         if after is None:
             return
         if variant.same:
@@ -169,10 +205,10 @@ class _Asking:
                 plain = replace(plain, context=DEFAULT)
             if arrangement.family == "modes":
                 plain = replace(plain, mode="eager")
-            self._plain[key] = self._call(arrangement, plain), arrangement.cases
+            self._plain[key] = self.call(arrangement, plain), arrangement.cases
         return self._plain[key]
 
-    def _call(self, arrangement: Arrangement, variant: Variant) -> F64 | None:
+    def call(self, arrangement: Arrangement, variant: Variant) -> F64 | None:
         """An answer as rows; None where there is none, and the breach has been counted."""
         cell, case_id = self.cell, arrangement.case_id
         request = rows_of(cell, self.entry, self.fmt, variant.inputs, layout=variant.layout)
