@@ -66,12 +66,15 @@ class Family:
     name : str
     version : int
         Raised whenever an arrangement changes.
+    summary : str
+        What is asked, in a line.
     forms : callable (Op) -> mapping of str to Form
         Of an op, by name, in order.
     """
 
     name: str
     version: int
+    summary: str
     forms: Callable[[Op], Mapping[str, Form]]
 
 
@@ -209,14 +212,17 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         family.name: family
         for family in (
-            Family("axes", 1, _axes),
-            Family("empty", 1, _empty),
-            Family("batches", 1, _named("beside", "alone", "part", "repeated", "reversed")),
-            Family("layouts", 1, _named("offset_1", "offset_3", "columns", "strided", "padded",
-                                        "broadcast", "backwards", "transposed")),
-            Family("symmetries", 1, _symmetries),
-            Family("threads", 1, _named("two", form=_LARGE)),
-            Family("modes", 1, _named("eager")),
+            Family("axes", 1, "one to four axes, the classes along any of them.", _axes),
+            Family("empty", 1, "no rows, and no classes.", _empty),
+            Family("batches", 1, "rows alone, in parts, beside others, in another order, again.",
+                   _named("beside", "alone", "part", "repeated", "reversed")),
+            Family("layouts", 1, "other places in memory, and other strides.",
+                   _named("offset_1", "offset_3", "columns", "strided", "padded", "broadcast",
+                          "backwards", "transposed")),
+            Family("symmetries", 1, "shifts, permutations, mirror images, ties and order.",
+                   _symmetries),
+            Family("threads", 1, "two threads and one.", _named("two", form=_LARGE)),
+            Family("modes", 1, "compiled modes and eager mode.", _named("eager")),
         )
     }
 )  # fmt: skip
