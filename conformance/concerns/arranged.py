@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from conformance.bench import Bench
     from conformance.cells import Cell
 
-__all__ = ["DEATHS", "answer", "arranged", "chosen", "failed", "is_per_row", "rows_of", "spread"]
+__all__ = [
+    "DEATHS",
+    "answer",
+    "arranged",
+    "chosen",
+    "failed",
+    "finished",
+    "is_per_row",
+    "rows_of",
+    "spread",
+]
 
 T = TypeVar("T")
 
@@ -125,5 +135,10 @@ def failed(trial: Trial, answer: Answer, case_id: str, entry: Implementation) ->
     """Count a call that did not come back."""
     trial.died(answer)
     trial.failure(answer, case_id, entry)
-    if trial.unsupported is not None:
+
+
+def finished(trial: Trial) -> Trial:
+    """A trial at its end, with a flag where some arrangements were refused and others not."""
+    if trial.unsupported is not None and trial.answered:
         trial.flags.add("unsupported_in_part")
+    return trial

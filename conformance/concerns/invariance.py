@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from conformance.answers import Question
 from conformance.concerns import variants
-from conformance.concerns.arranged import DEATHS, chosen, failed, is_per_row, rows_of
+from conformance.concerns.arranged import DEATHS, chosen, failed, finished, is_per_row, rows_of
 from conformance.concerns.variants import Variant
 from conformance.execution.protocol import Result
 from conformance.frameworks import get_framework
@@ -107,7 +107,7 @@ class Invariance:
                 asking.trial.flags.add("stopped_early")
                 break
             asking.ask(arrangement)
-        return asking.trial
+        return finished(asking.trial)
 
 
 INVARIANCE = Invariance()
