@@ -20,6 +20,7 @@ __all__ = [
     "FRAMEWORKS",
     "OPS",
     "PARAMETERS",
+    "PROMISES",
     "ROLES",
     "VARIANTS",
     "Implementation",
@@ -96,6 +97,8 @@ DERIVATIVES: tuple[str, ...] = ("value", "vjp", "jvp", "hvp")
 PARAMETERS: tuple[str, ...] = ("reduction", "weight", "ignore_index", "label_smoothing")
 """Keyword arguments of losses: ``none``, ``sum`` or ``mean``; an array of class weights; a label
 that is not counted, or None; how much of each row goes to all classes."""
+PROMISES: tuple[str, ...] = ("batch", "position", "repeat", "lane", "layout", "thread")
+"""What the bits of a row may be promised not to depend on (docs/contract.md, Invariance)."""
 LABEL_DTYPES: tuple[str, ...] = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64",
                                  "uint64")  # fmt: skip
 SUPPLIED = ("vjp", "jvp", "hvp")
@@ -144,6 +147,8 @@ class Implementation:
     """Of `PARAMETERS`, the keyword arguments that it takes."""
     label_dtypes: tuple[str, ...] | None = None
     """The integer dtypes of labels that it is documented to take; None for all."""
+    bitwise: tuple[str, ...] = ()
+    """Of `PROMISES`, what the bits of a row are documented not to depend on."""
     module: str = ""
     """Where it was declared."""
     keywords: tuple[str, ...] = ()
@@ -244,7 +249,8 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
     if not isinstance(url, str) or len(url) > _LONGEST_URL:
         raise RegistrationError(f"{where}: url must be a text of at most {_LONGEST_URL} characters")
     for option in (
-        "dtypes", "modes", "derivatives", "requires", "without", "parameters", "label_dtypes"
+        "dtypes", "modes", "derivatives", "requires", "without", "parameters", "label_dtypes",
+        "bitwise",
     ):  # fmt: skip
         values = declared.get(option)
         # A plain string would pass as a sequence of letters and select nothing, silently.
@@ -256,6 +262,8 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
         _known(parameter, PARAMETERS, where, "parameter")
     for dtype in declared.get("label_dtypes") or ():
         _known(dtype, LABEL_DTYPES, where, "dtype of labels")
+    for promise in declared.get("bitwise") or ():
+        _known(promise, PROMISES, where, "promise")
     for which, function in supplied.items():
         if function is not None and framework != "numpy":
             raise RegistrationError(
@@ -294,6 +302,7 @@ def describe(declared: Mapping[str, Any]) -> Implementation:
         requires=tuple(declared["requires"] or ()),
         parameters=tuple(declared.get("parameters") or ()),
         label_dtypes=_names(declared.get("label_dtypes")),
+        bitwise=tuple(declared.get("bitwise") or ()),
         module=str(declared.get("module", "")),
     )
 
@@ -316,6 +325,7 @@ def declaration(entry: Implementation) -> dict[str, Any]:
         "requires": entry.requires,
         "parameters": entry.parameters,
         "label_dtypes": entry.label_dtypes,
+        "bitwise": entry.bitwise,
         "module": entry.module,
     }
 

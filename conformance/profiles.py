@@ -13,10 +13,15 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
     "underflow": ("gap_ladder",),
     "reduction": ("labels", "high_labels", "ignored", "weights", "soft_targets"),
     "contract": ("axes", "empty"),
+    "invariance": ("batches", "layouts", "symmetries", "threads", "modes"),
 }
 """What a cell can ask, and with which families."""
 
-CONTEXT_CELLS = (("accuracy", "realistic"), ("accuracy", "shift_ladder"))
+CONTEXT_CELLS = (
+    ("accuracy", "realistic"),
+    ("accuracy", "shift_ladder"),
+    ("invariance", "threads"),
+)
 """Concern and family of the cells that run in contexts beside the usual one."""
 
 LENGTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 300, 1000, 4099, 50000, 65504, 65536,
@@ -123,6 +128,7 @@ PROFILES: dict[str, Profile] = {
                 "underflow": ("gap_ladder",),
                 "reduction": ("ignored", "weights"),
                 "contract": ("axes",),
+                "invariance": ("batches", "layouts", "symmetries", "threads", "modes"),
             },
             controls=_CONTROLS[1:2],
             derivatives={

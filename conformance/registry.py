@@ -101,6 +101,7 @@ def implementation(
     requires: tuple[str, ...] = (),
     parameters: tuple[str, ...] = (),
     label_dtypes: tuple[str, ...] | None = None,
+    bitwise: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Register the decorated function as an implementation of `op`; return it unchanged.
 
@@ -132,6 +133,9 @@ def implementation(
         ``label_smoothing``.
     label_dtypes : tuple of str, optional
         Integer dtypes that its labels may have; None for all.
+    bitwise : tuple of str
+        What the bits of a row are promised not to depend on, of ``batch``, ``position``,
+        ``repeat``, ``lane``, ``layout`` and ``thread``.
 
     Raises
     ------
@@ -157,6 +161,7 @@ def implementation(
             "requires": requires,
             "parameters": parameters,
             "label_dtypes": label_dtypes,
+            "bitwise": bitwise,
         }
     )
     where = f"implementation {name!r}"

@@ -66,12 +66,15 @@ class Family:
     name : str
     version : int
         Raised whenever an arrangement changes.
+    summary : str
+        What is asked, in a line.
     forms : callable (Op) -> mapping of str to Form
         Of an op, by name, in order.
     """
 
     name: str
     version: int
+    summary: str
     forms: Callable[[Op], Mapping[str, Form]]
 
 
@@ -178,9 +181,51 @@ def _empty(op: Op) -> dict[str, Form]:
     return {_by_axis(form): form for form in forms}
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {family.name: family for family in (Family("axes", 1, _axes), Family("empty", 1, _empty))}
+_PLAIN = Form((16, 17))
+_LARGE = Form((64, 1000))
+"""More elements than frameworks leave to one thread."""
+
+
+def _named(*names: str, form: Form = _PLAIN) -> Callable[[Op], dict[str, Form]]:
+    return lambda op: dict.fromkeys(names, form)
+
+
+def _symmetries(op: Op) -> dict[str, Form]:
+    return dict.fromkeys(SYMMETRIES.get(op.name, ("shifted", "permuted")), _PLAIN)
+
+
+SYMMETRIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "softmax": ("shifted", "permuted", "ordered"),
+        "log_softmax": ("shifted", "permuted", "ordered"),
+        "masked_softmax": ("shifted", "permuted", "ordered"),
+        "sigmoid": ("mirrored", "ordered"),
+        "log_sigmoid": ("mirrored", "ordered"),
+        "softplus": ("mirrored", "ordered"),
+        "sigmoid_cross_entropy": ("mirrored",),
+        "logaddexp": ("swapped", "shifted"),
+    }
 )
+"""What the results of an op agree under; of all others a shift and a permutation."""
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        family.name: family
+        for family in (
+            Family("axes", 1, "one to four axes, the classes along any of them.", _axes),
+            Family("empty", 1, "no rows, and no classes.", _empty),
+            Family("batches", 1, "rows alone, in parts, beside others, in another order, again.",
+                   _named("beside", "alone", "part", "repeated", "reversed")),
+            Family("layouts", 1, "other places in memory, and other strides.",
+                   _named("offset_1", "offset_3", "columns", "strided", "padded", "broadcast",
+                          "backwards", "transposed")),
+            Family("symmetries", 1, "shifts, permutations, mirror images, ties and order.",
+                   _symmetries),
+            Family("threads", 1, "two threads and one.", _named("two", form=_LARGE)),
+            Family("modes", 1, "compiled modes and eager mode.", _named("eager")),
+        )
+    }
+)  # fmt: skip
 
 _ID = re.compile(
     rf"(?P<op>\w+)-(?P<format>\w+)-(?P<family>{'|'.join(FAMILIES)})(?P<version>\d{{1,6}})"
@@ -236,10 +281,16 @@ def _made(
     family: Family, op: Op, fmt: Format, name: str, seed: int, without: str
 ) -> Arrangement:  # fmt: skip
     form = family.forms(op)[name]
-    key = (op.name, fmt.name, family.name, family.version, name, seed)
+    # Arrangements of one form have the same rows, so that what they are compared with is one call.
+    lies = f"{form.shape}.{form.axis}"
+    key = (op.name, fmt.name, family.name, family.version, lies, seed)
     drawn = _drawn(op, fmt, math.prod(form.batch), form.n, lambda of: generator(*key, of))
     lacking = (without, TANGENT + without) if without else ()
     inputs = {of: array for of, array in drawn.items() if of not in lacking}
+    if name == "mirrored" and "pos_weight" in inputs:  # which has no mirror image but for 1
+        inputs["pos_weight"] = np.ones(inputs["x"].shape)
+    if name == "broadcast":
+        inputs = {of: np.repeat(array[:1], len(array), axis=0) for of, array in inputs.items()}
     mark = f"{LACKING}{without}" if without else ""
     prefix = f"{op.name}-{fmt.name}-{family.name}{family.version}-{name}-s{seed}{mark}"
     h = hashlib.sha256(f"{form.shape}:{form.axis}:{digest(inputs)}".encode())

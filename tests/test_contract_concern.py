@@ -169,6 +169,18 @@ def test_one_that_raises_is_an_error_and_the_others_keep_their_figures() -> None
     assert row["max_ulp"] < 1
 
 
+def test_what_is_refused_by_name_in_part_is_a_flag() -> None:
+    def respond(request: Request) -> Answer:
+        if request.arrays["x"].ndim == 4:
+            return Raised("NotImplementedError", "four axes", kind="unsupported")
+        return by(softmax)(request)
+
+    row, _ = measured(SOFTMAX, respond)
+    assert (row["verdict"], row["flags"]) == ("pass", ["unsupported_in_part"])
+    row, _ = measured(SOFTMAX, lambda r: Raised("NotImplementedError", "no", kind="unsupported"))
+    assert (row["verdict"], row["flags"]) == ("unsupported", [])
+
+
 def test_a_crash_is_a_verdict_and_not_asked_for_again_and_again() -> None:
     row, fake = measured(SOFTMAX, lambda request: Crashed("signal", "SIGSEGV", text="killed"))
     assert row["verdict"] == "crash"

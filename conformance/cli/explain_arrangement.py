@@ -10,12 +10,16 @@ import numpy as np
 
 from conformance.bench import Bench
 from conformance.concerns import arranged
+from conformance.concerns.invariance import INVARIANCE, other
 from conformance.registry import OPS, Implementation
 from conformance.text import printable
 from reference import cases, formats, ops, oracle
 from reference.arrangements import Arrangement
 
 __all__ = ["document", "show"]
+
+_LONGEST = 2000
+"""Characters of an array that are shown."""
 
 
 def document(
@@ -40,12 +44,15 @@ def document(
         named = set(argument.split(".")) <= arrangement.inputs.keys()
         if derivative not in derivatives or not (derivative == "value" or named):
             continue
-        answers = [
-            answer
-            for entry in entries
-            for mode in modes
-            if (answer := arranged.answer(bench, arrangement, entry, derivative, argument, mode))
-        ]
+        answers = []
+        for entry, mode in ((entry, mode) for entry in entries for mode in modes):
+            asked = (bench, arrangement, entry, derivative, argument, mode)
+            answer = arranged.answer(*asked)
+            if answer is None:
+                continue
+            if answer["result"] is not None and arrangement.family in INVARIANCE.versions:
+                answer["other"] = other(*asked)
+            answers.append(answer)
         maps.append(
             {
                 "derivative": derivative,
@@ -90,16 +97,26 @@ def show(made: dict[str, Any]) -> None:
     """The same for people."""
     along = "" if made["axis"] is None else f", axis {made['axis']}"
     shape = "x".join(map(str, made["shape"]))
-    click.echo(f"{made['op']} in {made['dtype']}, family {made['family']}: {shape}{along}")
+    which = f"family {made['family']}, {made['name']}"
+    click.echo(f"{made['op']} in {made['dtype']}, {which}: {shape}{along}")
     for name, values in made["inputs"].items():
-        click.echo(f"  {name} {values}")
+        click.echo(f"  {name} {_short(values)}")
     for item in made["maps"]:
         to = "" if item["derivative"] == "value" else f" to {item['argument']}"
         click.echo(f"\n{item['derivative']}{to}")
-        click.echo(f"  rounded {item['rounded']}")
+        click.echo(f"  rounded {_short(item['rounded'])}")
         for answer in item["answers"]:
             name = f"{answer['implementation']} ({answer['mode']})"
             if answer["result"] is None:
                 click.echo(f"  {name}: {printable(answer['message'], 200)}")
             else:
-                click.echo(f"  {name}: {answer['result']}")
+                click.echo(f"  {name}: {_short(answer['result'])}")
+            if answer.get("other"):
+                told, more = answer["other"], answer["other"].get("message", "")
+                shown = printable(more, 200) if more else _short(told["result"])
+                click.echo(f"    {made['name']}: {shown}")
+
+
+def _short(values: Any) -> str:
+    text = str(values)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... (--json has all)"

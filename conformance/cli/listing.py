@@ -89,22 +89,19 @@ def _implementations(plugins: tuple[str, ...]) -> list[dict[str, Any]]:
 def _families() -> list[dict[str, Any]]:
     import importlib
 
-    from reference import cases, situations
+    from reference import arrangements, cases, situations
 
-    items = []
+    found = []
     for package in (cases, situations):
         for family in package.FAMILIES.values():
             module = importlib.import_module(f"{package.__name__}.{family.name}")
             summary = _first_line(module.__doc__).partition(": ")[2]
-            items.append(
-                {
-                    "name": family.name,
-                    "version": family.version,
-                    "summary": summary,
-                    "line": (family.name, summary),
-                }
-            )
-    return items
+            found.append((family.name, family.version, summary))
+    found += [(f.name, f.version, f.summary) for f in arrangements.FAMILIES.values()]
+    return [
+        {"name": name, "version": version, "summary": summary, "line": (name, summary)}
+        for name, version, summary in found
+    ]
 
 
 def _dtypes() -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ _SELECTION = {
     "mode": "eager, compiled, graph, xla or session.",
     "family": "A family of cases; `conformance list families` shows them.",
     "derivative": "value, vjp, jvp or hvp.",
-    "concern": "accuracy, special_values, underflow, reduction or contract.",
+    "concern": "accuracy, special_values, underflow, reduction, contract or invariance.",
     "context": "default, or a set of switches such as x64=on.",
 }
 

@@ -12,11 +12,12 @@ from types import MappingProxyType
 
 from conformance.concerns.base import Concern
 from conformance.concerns.contract import CONTRACT
+from conformance.concerns.invariance import INVARIANCE
 from conformance.concerns.reduction import REDUCTION
 
 __all__ = ["OWN", "Concern"]
 
 OWN: Mapping[str, Concern] = MappingProxyType(
-    {concern.name: concern for concern in (REDUCTION, CONTRACT)}
+    {concern.name: concern for concern in (REDUCTION, CONTRACT, INVARIANCE)}
 )
 """By name."""

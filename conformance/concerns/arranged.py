@@ -20,12 +20,23 @@ from conformance.registry import OPS, Implementation
 from conformance.trial import Trial, call
 from reference import arrangements, formats
 from reference.arrangements import Arrangement
+from reference.formats import Format
 
 if TYPE_CHECKING:
     from conformance.bench import Bench
     from conformance.cells import Cell
 
-__all__ = ["DEATHS", "answer", "arranged", "chosen", "failed", "is_per_row", "spread"]
+__all__ = [
+    "DEATHS",
+    "answer",
+    "arranged",
+    "chosen",
+    "failed",
+    "finished",
+    "is_per_row",
+    "rows_of",
+    "spread",
+]
 
 T = TypeVar("T")
 
@@ -66,30 +77,23 @@ def is_per_row(entry: Implementation, derivative: str) -> bool:
     return OPS[entry.op].is_per_row(derivative)
 
 
-def arranged(
-    cell: Cell,
-    entry: Implementation,
-    arrangement: Arrangement,
-    inputs: Mapping[str, NDArray[Any]] | None = None,
-    **more: Any,
-) -> Request:
-    """The call that an arrangement is.
-
-    Parameters
-    ----------
-    inputs : mapping of str to ndarray, optional
-        In place of its own, as many rows of them.
-    more
-        Further fields of the request.
-    """
+def arranged(cell: Cell, entry: Implementation, arrangement: Arrangement) -> Request:
+    """The call that an arrangement is."""
     fmt = formats.get(arrangement.format)
-    given = arrangement.inputs if inputs is None else inputs
+    inputs = {name: arrangement.arranged(array) for name, array in arrangement.inputs.items()}
+    return rows_of(cell, entry, fmt, inputs, axis=arrangement.form.axis)
+
+
+def rows_of(
+    cell: Cell, entry: Implementation, fmt: Format, inputs: Mapping[str, NDArray[Any]], **more: Any
+) -> Request:
+    """A call of a cell's map on inputs in their shapes; ``more`` are fields of the request."""
     arrays = {}
     for name in array_names(entry, cell.derivative, cell.argument):
-        array = arrangement.arranged(given[name])
+        array = np.asarray(inputs[name])
         cast = array if array.dtype.kind in "ib" else fmt.cast(array)
         arrays[name] = np.ascontiguousarray(cast).reshape(array.shape)
-    return call(cell, entry, arrays, axis=arrangement.form.axis, **more)
+    return call(cell, entry, arrays, **more)
 
 
 def answer(
@@ -131,5 +135,10 @@ def failed(trial: Trial, answer: Answer, case_id: str, entry: Implementation) ->
     """Count a call that did not come back."""
     trial.died(answer)
     trial.failure(answer, case_id, entry)
-    if trial.unsupported is not None:
+
+
+def finished(trial: Trial) -> Trial:
+    """A trial at its end, with a flag where some arrangements were refused and others not."""
+    if trial.unsupported is not None and trial.answered:
         trial.flags.add("unsupported_in_part")
+    return trial

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformance.answers import Question
-from conformance.concerns.arranged import DEATHS, arranged, chosen, failed, is_per_row
+from conformance.concerns.arranged import DEATHS, arranged, chosen, failed, finished, is_per_row
 from conformance.execution.protocol import Result
 from conformance.judge import Answered
 from conformance.profiles import Profile
@@ -114,7 +114,7 @@ class Contract:
             if trial.is_of(answer.out, fmt, shape_of(arrangement), arrangement.case_id):
                 result = np.asarray(answer.out).astype(np.float64)
                 trial.answered.append(_answered(bench, cell, entry, arrangement, result, policy))
-        return trial
+        return finished(trial)
 
 
 CONTRACT = Contract()

@@ -44,6 +44,7 @@ def mutants(
     softmax_minus_target_vjp: Function | None = None,
     mean_of_all: Function,
     last_axis_softmax: Function,
+    shared_maximum_softmax: Function,
 ) -> None:
     """Register the mutants that every framework has.
 
@@ -63,6 +64,8 @@ def mutants(
     last_axis_softmax : callable
         A softmax that takes the axis that it is told of a matrix, and the last one of anything
         with more axes.
+    shared_maximum_softmax : callable
+        A softmax shifted by the maximum of the whole array and not of each row.
     """
     implementation(
         op="softmax",
@@ -134,6 +137,23 @@ def mutants(
             "family": "axes",
         },
     )(last_axis_softmax)
+    implementation(
+        op="softmax",
+        framework=framework,
+        name=f"mutant.{framework}.shared_maximum_softmax",
+        role="mutant",
+        variant="composition",
+        modes=("eager",),
+        derivatives=("value",),
+        caught_by={
+            "concern": "invariance",
+            "derivative": "value",
+            "argument": "-",
+            "dtype": "float32",
+            "mode": "eager",
+            "family": "batches",
+        },
+    )(shared_maximum_softmax)
 
 
 def antipatterns(

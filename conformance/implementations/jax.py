@@ -194,10 +194,15 @@ def _last_axis_softmax(x: Any, *, axis: int = -1) -> Any:
     return softmax(x, axis=axis if x.ndim <= 2 else -1)
 
 
+def _shared_maximum_softmax(x: Any, *, axis: int = -1) -> Any:
+    return _unshifted_softmax(x - x.max(), axis=axis)
+
+
 mutants(
     "jax",
     unshifted_softmax=_unshifted_softmax,
     softmax_minus_target=_softmax_minus_target,
     mean_of_all=_mean_of_all,
     last_axis_softmax=_last_axis_softmax,
+    shared_maximum_softmax=_shared_maximum_softmax,
 )

@@ -223,10 +223,17 @@ def _last_axis_softmax(x: Any, *, axis: int = -1) -> Any:
     return softmax(x, axis=axis if len(x.shape) <= 2 else -1)
 
 
+def _shared_maximum_softmax(x: Any, *, axis: int = -1) -> Any:
+    import tensorflow as tf
+
+    return _unshifted_softmax(x - tf.reduce_max(x), axis=axis)
+
+
 mutants(
     "tensorflow",
     unshifted_softmax=_unshifted_softmax,
     softmax_minus_target=_softmax_minus_target,
     mean_of_all=_mean_of_all,
     last_axis_softmax=_last_axis_softmax,
+    shared_maximum_softmax=_shared_maximum_softmax,
 )

@@ -54,6 +54,10 @@ def _last_axis_softmax(x: Array, *, axis: int = -1) -> Array:
     return values
 
 
+def _shared_maximum_softmax(x: Array, *, axis: int = -1) -> Array:
+    return _unshifted_softmax(x - np.max(x), axis=axis)
+
+
 mutants(
     "numpy",
     unshifted_softmax=quiet(_unshifted_softmax),
@@ -61,4 +65,5 @@ mutants(
     softmax_minus_target_vjp=quiet(_softmax_minus_target_vjp),
     mean_of_all=_mean_of_all,
     last_axis_softmax=_last_axis_softmax,
+    shared_maximum_softmax=quiet(_shared_maximum_softmax),
 )
