@@ -25,7 +25,7 @@ from conformance.frameworks.base import SCALED_INPUTS, process_context
 from conformance.judge import Breach, Judgement
 from conformance.plan import Plan
 from conformance.policy import Policy
-from conformance.registry import BUILTIN_MODULES, OPS, Implementation
+from conformance.registry import BUILTIN_MODULES, Implementation
 from conformance.rows import call_rows
 from conformance.ruling import ruled
 from conformance.trial import Trial, batches, request, scales
@@ -177,12 +177,9 @@ class Bench:
         """The cases of a cell: generated rows, named rows, and witnesses of deviations."""
         entry = self.plan.entry(cell)
         profile = self.plan.profile
-        lengths = profile.lengths_for(
-            entry.framework, cell.mode, cell.derivative, elementwise=not OPS[entry.op].has_axis
-        )
         found = [
             case
-            for n in lengths
+            for n in profile.lengths_for(entry, cell.mode, cell.derivative)
             for case in _generated(
                 cell.family,
                 entry.op,

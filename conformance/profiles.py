@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conformance.registry import DERIVATIVES, OPS
+from conformance.registry import DERIVATIVES, OPS, Implementation
 
 CONCERNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": ("realistic", "gap_ladder", "shift_ladder", "near_ties", "subnormals"),
@@ -50,10 +50,16 @@ class Profile:
     builtins_only : bool
         Of a framework that has built-ins, only these. Otherwise compositions too, and antipatterns:
         their value and vjp, in the dtypes of compiled modes.
-    lengths, costly_lengths, costliest_lengths, compiled_lengths : tuple of int
-        Row lengths in eager mode, in eager JAX (which compiles every primitive for every new
-        shape), there in forward mode and second order (62 % of the maps, and the longest of
-        them), and in compiled modes.
+    lengths, further_lengths : tuple of int
+        Row lengths in eager mode: of value and vjp, and of what costs most and says least about
+        lengths: forward mode and second order (62 % of the maps, and the longest of them), and
+        antipatterns.
+    costly_lengths, further_costly_lengths : tuple of int
+        The same in eager JAX, which compiles every primitive for every new shape; there
+        compositions have the further ones in value and vjp too, and answer witnesses of no other
+        length.
+    compiled_lengths : tuple of int
+        Row lengths in compiled modes.
     elementwise_lengths : tuple of int
         Of ops without a class axis, wherever every shape is compiled for: there a row is as good
         as another, and only vectors and what is left over of them tell lengths apart.
@@ -73,8 +79,9 @@ class Profile:
     context_ops: tuple[str, ...]
     builtins_only: bool
     lengths: tuple[int, ...]
+    further_lengths: tuple[int, ...]
     costly_lengths: tuple[int, ...]
-    costliest_lengths: tuple[int, ...]
+    further_costly_lengths: tuple[int, ...]
     compiled_lengths: tuple[int, ...]
     elementwise_lengths: tuple[int, ...]
     rows: Mapping[int, int]
@@ -92,17 +99,24 @@ class Profile:
             return self.compiled_situations
         return self.costly_situations if framework == "jax" else self.situations
 
-    def lengths_for(
-        self, framework: str, mode: str, derivative: str, *, elementwise: bool
-    ) -> tuple[int, ...]:
-        """The row lengths of a framework, mode and derivative, of ops with a class axis or not."""
-        if elementwise and (mode != "eager" or framework == "jax"):
+    def lengths_for(self, entry: Implementation, mode: str, derivative: str) -> tuple[int, ...]:
+        """The row lengths of an implementation in a mode and derivative."""
+        costly = entry.framework == "jax"
+        if not OPS[entry.op].has_axis and (mode != "eager" or costly):
             return self.elementwise_lengths
         if mode != "eager":
             return self.compiled_lengths
-        if framework != "jax":
-            return self.lengths
-        return self.costly_lengths if derivative in FIRST else self.costliest_lengths
+        further = derivative not in FIRST or entry.role == "antipattern"
+        if costly:
+            further = further or entry.variant == "composition"
+            return self.further_costly_lengths if further else self.costly_lengths
+        return self.further_lengths if further else self.lengths
+
+    def answers(self, entry: Implementation, derivative: str, n: int) -> bool:
+        """Whether an implementation is asked for a witness of n classes, in eager mode."""
+        if entry.framework != "jax" or (entry.variant, entry.role) == ("builtin", "subject"):
+            return True
+        return n in self.lengths_for(entry, "eager", derivative)
 
 
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -142,11 +156,12 @@ PROFILES: dict[str, Profile] = {
             context_ops=("softmax",),
             builtins_only=True,
             lengths=(2, 17, 1000),
+            further_lengths=(2, 17, 1000),
             costly_lengths=(17,),
-            costliest_lengths=(17,),
-            compiled_lengths=(17, 1000),
+            further_costly_lengths=(17,),
+            compiled_lengths=(300,),
             elementwise_lengths=(17,),
-            rows={1: 48, 4: 16, 129: 2},
+            rows={1: 48, 4: 16, 129: 4, 1000: 2},
             situations=9,
             costly_situations=2,
             compiled_situations=0,
@@ -161,13 +176,14 @@ PROFILES: dict[str, Profile] = {
             context_ops=_EVERY_OP,
             builtins_only=False,
             lengths=tuple(n for n in LENGTHS if n < 5000),
+            further_lengths=(2, 9, 17, 300),
             costly_lengths=_EIGHT,
-            costliest_lengths=(2, 9, 300),
+            further_costly_lengths=(2, 9, 300),
             compiled_lengths=(2, 9, 17, 300, 1000),
             elementwise_lengths=(17, 300),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
             situations=100,
-            costly_situations=10,
+            costly_situations=6,
             compiled_situations=3,
         ),
         Profile(
@@ -180,8 +196,9 @@ PROFILES: dict[str, Profile] = {
             context_ops=_EVERY_OP,
             builtins_only=False,
             lengths=LENGTHS,
+            further_lengths=LENGTHS,
             costly_lengths=LENGTHS,
-            costliest_lengths=LENGTHS,
+            further_costly_lengths=LENGTHS,
             compiled_lengths=LENGTHS,
             elementwise_lengths=LENGTHS,
             rows={1: 96, 129: 16, 1001: 2},

@@ -178,6 +178,7 @@ class _Asking:
                     case
                     for case in of.get(frozenset(entry.inputs), ())
                     if (map_, case.case_id, entry.name) not in self.given
+                    and self.plan.profile.answers(entry, derivative, case.n)
                 ]
                 if mine:
                     found.setdefault(entry.framework, []).append(

@@ -33,7 +33,7 @@ from reference.references import References
 __all__ = ["CONCERNS", "MODE", "MOST", "WHOLE", "Kept", "Map", "Witness", "answer",
            "answers_for_others", "chosen", "described", "merged", "most", "refused"]  # fmt: skip
 
-MOST: Mapping[str, int] = {"quick": 2}
+MOST: Mapping[str, int] = {"quick": 1, "standard": 2}
 """By profile, how many cases a group keeps."""
 _MOST = 3
 WHOLE = 64
