@@ -7,6 +7,7 @@ import pytest
 from conformance.cells import SelectionError
 from conformance.frameworks import get_framework
 from conformance.plan import Plan, make_plan
+from conformance.profiles import LENGTHS, PROFILES
 from conformance.registry import DERIVATIVES, OPS, load_builtin
 from conformance.selection import Selection
 from reference import ops
@@ -78,3 +79,26 @@ def test_switched_contexts_ask_built_ins_for_their_value() -> None:
     }
     assert all(get_framework(plan.entry(c).framework).runs_in(c.context, c.dtype, c.mode)
                for c in inside)  # fmt: skip
+
+
+def test_lengths_are_many_where_a_new_shape_costs_nothing() -> None:
+    registry, standard = load_builtin(), PROFILES["standard"]
+    numpy, jax = registry["conformance.numpy.softmax"], registry["jax.nn.softmax"]
+    many = standard.lengths_for(numpy, "eager", "vjp")
+    assert many == tuple(n for n in LENGTHS if n < 5000)
+    eager = standard.lengths_for(jax, "eager", "vjp")
+    assert set(eager) < set(many)
+    composed = standard.lengths_for(registry["jax.nn.log_softmax.where_exp"], "eager", "vjp")
+    assert set(composed) <= set(eager)
+    assert standard.lengths_for(jax, "eager", "hvp") == composed
+    assert set(composed) < set(standard.lengths_for(numpy, "eager", "hvp")) < set(many)
+
+
+def test_a_composition_of_jax_answers_witnesses_of_its_own_lengths_only() -> None:
+    registry, standard = load_builtin(), PROFILES["standard"]
+    composed, builtin = registry["jax.nn.log_softmax.gather"], registry["jax.nn.softmax"]
+    own = standard.lengths_for(composed, "eager", "vjp")
+    answers = {n for n in LENGTHS if standard.answers(composed, "vjp", n)}
+    assert answers == set(own)
+    assert all(standard.answers(builtin, "vjp", n) for n in LENGTHS)
+    assert all(standard.answers(registry["conformance.numpy.softmax"], "vjp", n) for n in LENGTHS)

@@ -16,6 +16,7 @@ from commandline import SMALL, conformance, python
 
 from conformance import columns, concerns, questioning, record, witnesses
 from conformance.merge import merge
+from conformance.profiles import PROFILES
 from conformance.record import (
     WITNESSES_FILE,
     Record,
@@ -109,8 +110,8 @@ def test_the_worst_of_the_whole_are_the_worst_of_shards_put_together(seed: int) 
     assert merged(rows, map(written, parts), 2) == written(rows)
 
 
-def test_quick_keeps_two_of_a_group() -> None:
-    assert (witnesses.most("quick"), witnesses.most("standard")) == (2, 3)
+def test_a_group_keeps_more_in_longer_profiles() -> None:
+    assert [witnesses.most(name) for name in PROFILES] == [1, 2, 3]
 
 
 # --- who answers ----------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ def test_every_implementation_answers_whoever_was_worst(tmp_path: Path) -> None:
     )
     assert result.returncode == 1, result.stderr
     told = read_witnesses(read_record(tmp_path / "run"))
-    assert len(told) == 4  # two families, everybody's worst
+    assert len(told) == 2  # of two families the worst
     for witness in told:
         names = [a["implementation"] for a in witness["answers"]]
         assert names == [NUMPY, "rough.softmax"]
