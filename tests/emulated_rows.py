@@ -142,12 +142,12 @@ class ClosedRows(Closed):
     """W in units of u of one row, from its textbook formula: weak of the forward derivatives and of
     entropy and divergence, strong of the jvp of log_softmax."""
 
-    def __init__(self, row: dict[str, Any], h: float) -> None:
+    def __init__(self, row: dict[str, Any], h: float, k: float = 0.0) -> None:
         n = np.size(row["x"])
-        super().__init__({"g": np.zeros(n), **row}, h)
+        super().__init__({"g": np.zeros(n), **row}, h, k)
         for name in ("v_x", "v_y"):
             setattr(self, name, np.asarray(row.get(name, np.zeros(n)), np.longdouble))
-        self.other = Closed({"x": row["y"], "g": 0.0}, h) if "y" in row else None
+        self.other = Closed({"x": row["y"], "g": 0.0}, h, k) if "y" in row else None
 
     def weak(self, key: Key) -> Any:
         s, v, h, rho = self.s, self.v_x, self.h, self.rho
@@ -210,7 +210,8 @@ def ratios_to_closed(key: Key, n: int, which: str, seed: int = 1) -> Any:
     made = getattr(bounds.evaluate(*key, inputs, fmt), which) / np.longdouble(fmt.unit_roundoff)
     found = []
     for r in range(len(made)):
-        closed = ClosedRows({k: a[r] for k, a in inputs.items()}, h)
+        k = 2.0 if which == "weak" else 0.0
+        closed = ClosedRows({i: a[r] for i, a in inputs.items()}, h, k)
         found.append(made[r] / (closed.strong(key) if which == "strong" else closed.weak(key)))
     return np.concatenate(found)
 

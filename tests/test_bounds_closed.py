@@ -24,13 +24,13 @@ from reference.ops.base import Batch
 class Exactly(Closed):
     """W of one row; a, b, ... with ``_a``, ``_b`` for their errors."""
 
-    def __init__(self, row: dict[str, Any], h: float) -> None:
+    def __init__(self, row: dict[str, Any], h: float, k: float = 0.0) -> None:
         n = np.size(row["x"])
-        super().__init__({"g": np.zeros(n), **row}, h)
+        super().__init__({"g": np.zeros(n), **row}, h, k)
         self.v = np.asarray(row.get("v_x", row.get("v_y", np.zeros(n))), np.longdouble)
-        sigma = np.maximum(self.B, self.omega + P)
+        sigma = np.maximum(self.B, self.omega + P + k * np.abs(self.l))
         self._s = self.s * sigma
-        self.other = Exactly({"x": row["y"]}, h) if "y" in row else None
+        self.other = Exactly({"x": row["y"]}, h, k) if "y" in row else None
 
     def sum(self, a: Any, _a: Any) -> tuple[Any, Any]:
         return a.sum(), _a.sum() + self.h * np.abs(a).sum()
@@ -140,7 +140,7 @@ def both_ways(key: tuple[str, str, str], n: int, which: str, *, at_top: bool = F
     made = getattr(bounds.evaluate(*key, inputs, fmt), which) / np.longdouble(fmt.unit_roundoff)
     found = []
     for r in range(len(made)):
-        row = Exactly({k: a[r] for k, a in inputs.items()}, h)
+        row = Exactly({i: a[r] for i, a in inputs.items()}, h, 2.0 if which == "weak" else 0.0)
         closed = row.strong(key) if which == "strong" else row.weak(key)
         found.append((made[r], closed, row))
     return found

@@ -15,7 +15,7 @@ operation   error e                             underflow y
 a + b       ea + eb + |v|                       ya + yb + f
 a b         |a| eb + |b| ea + |v|               |a| yb + |b| ya + w
 a / b       ea / |b| + |v / b| eb + 2 |v|       ya / |b| + |v / b| yb + w
-exp         v (ea + P)                          v ya + w
+exp         v (ea + P + D |a|)                  v ya + w
 log         ea / |a| + L |v|                    ya / |a|
 log1p       ea / |1 + a| + L |v|                ya / |1 + a| + w
 sum         sum ea + H sum |a|                  sum ya + (n - 1) f'
@@ -29,8 +29,11 @@ exact there. Flushing takes inputs that are subnormal for 0, too: y = w. A parti
 below the smallest normal number where terms differ in sign and all of them are below lambda / u:
 there f' = 1.
 
+D is 2 in the weak bound and 0 elsewhere: kernels take e^a for 2^(a log2 e), where the constant and
+the product are rounded once each, so that the exponent is off by 2 u |a|.
+
 In formats of at most 11 bits e^(u E) - 1 is not u E any more: there exp's error is
-``v expm1(u (ea + P)) / u``.
+``v expm1(u (ea + P + D |a|)) / u``.
 
 Values are held in ``np.longdouble`` for its exponent range only; where it is a plain double, a
 bound can overflow to infinity, which accuses nobody.
@@ -60,6 +63,8 @@ class Constants:
     exp, log : float
         P and L, the errors of exp and of log / log1p in units of u. Measured library errors reach
         3.34 u for exp and 4.31 u for log (NumPy, TensorFlow), hence 4 and 5.
+    exponent : float
+        D, the relative error of the exponent in units of u where another base is taken.
     recursive : bool
         H = n - 1 (recursive summation) instead of ceil(log2 n) (pairwise).
     exact_exp : bool
@@ -74,6 +79,7 @@ class Constants:
     smallest_normal: float
     exp: float = 4.0
     log: float = 5.0
+    exponent: float = 0.0
     recursive: bool = False
     exact_exp: bool = False
     no_summation: bool = False
@@ -113,8 +119,8 @@ class Constants:
         return np.where(mixed & small, np.longdouble(n - 1), np.longdouble(0))
 
     def magnitude(self) -> Constants:
-        """The constants whose bound is the size of what a formula adds up: P = L = 1, H = 0."""
-        return replace(self, exp=1.0, log=1.0, no_summation=True)
+        """The constants whose bound is the size of what a formula adds up: P = L = 1, D = H = 0."""
+        return replace(self, exp=1.0, log=1.0, exponent=0.0, no_summation=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +196,7 @@ class BoundArithmetic:
 
     def exp(self, a: Bound) -> Bound:
         v = np.exp(a.v)
-        grown = a.e + self.constants.exp
+        grown = a.e + self.constants.exp + self.constants.exponent * np.abs(a.v)
         if self.constants.exact_exp:
             u = self.constants.unit_roundoff
             grown = np.expm1(np.minimum(u * grown, 11000.0)) / u
