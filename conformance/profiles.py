@@ -56,13 +56,14 @@ class Profile:
         antipatterns.
     costly_lengths, further_costly_lengths : tuple of int
         The same in eager JAX, which compiles every primitive for every new shape; there
-        compositions have the further ones in value and vjp too, and answer witnesses of no other
-        length.
+        compositions have the further ones in value and vjp too. Witnesses of other lengths are not
+        asked for there.
     compiled_lengths : tuple of int
         Row lengths in compiled modes.
     elementwise_lengths : tuple of int
-        Of ops without a class axis, wherever every shape is compiled for: there a row is as good
-        as another, and only vectors and what is left over of them tell lengths apart.
+        Of ops without a class axis, where every shape is compiled for and where others have the
+        further ones: there a row is as good as another, and only vectors and what is left over of
+        them tell lengths apart.
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
     situations, costly_situations, compiled_situations : int
@@ -102,11 +103,11 @@ class Profile:
     def lengths_for(self, entry: Implementation, mode: str, derivative: str) -> tuple[int, ...]:
         """The row lengths of an implementation in a mode and derivative."""
         costly = entry.framework == "jax"
-        if not OPS[entry.op].has_axis and (mode != "eager" or costly):
+        further = derivative not in FIRST or entry.role == "antipattern"
+        if not OPS[entry.op].has_axis and (mode != "eager" or costly or further):
             return self.elementwise_lengths
         if mode != "eager":
             return self.compiled_lengths
-        further = derivative not in FIRST or entry.role == "antipattern"
         if costly:
             further = further or entry.variant == "composition"
             return self.further_costly_lengths if further else self.costly_lengths
@@ -114,9 +115,7 @@ class Profile:
 
     def answers(self, entry: Implementation, derivative: str, n: int) -> bool:
         """Whether an implementation is asked for a witness of n classes, in eager mode."""
-        if entry.framework != "jax" or (entry.variant, entry.role) == ("builtin", "subject"):
-            return True
-        return n in self.lengths_for(entry, "eager", derivative)
+        return entry.framework != "jax" or n in self.lengths_for(entry, "eager", derivative)
 
 
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -129,7 +128,8 @@ _CONTROLS = (
 _VALUE = ("value",)
 FIRST = (*_VALUE, "vjp")
 _EVERY_OP = tuple(OPS)
-_EIGHT = (1, 2, 9, 16, 17, 33, 300, 4099)
+_WITHOUT_VECTOR_REMAINDER = (8, 16, 32)  # as 128 has none
+_FEW = (2, 9, 17, 300)
 
 PROFILES: dict[str, Profile] = {
     p.name: p
@@ -175,16 +175,16 @@ PROFILES: dict[str, Profile] = {
             graph_ops=_EVERY_OP,
             context_ops=_EVERY_OP,
             builtins_only=False,
-            lengths=tuple(n for n in LENGTHS if n < 5000),
-            further_lengths=(2, 9, 17, 300),
-            costly_lengths=_EIGHT,
-            further_costly_lengths=(2, 9, 300),
-            compiled_lengths=(2, 9, 17, 300, 1000),
+            lengths=tuple(n for n in LENGTHS if n < 5000 and n not in _WITHOUT_VECTOR_REMAINDER),
+            further_lengths=_FEW,
+            costly_lengths=(*_FEW, 4099),
+            further_costly_lengths=(9, 300),
+            compiled_lengths=(*_FEW, 1000),
             elementwise_lengths=(17, 300),
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
             situations=100,
-            costly_situations=6,
-            compiled_situations=3,
+            costly_situations=4,
+            compiled_situations=2,
         ),
         Profile(
             "exhaustive",

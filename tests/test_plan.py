@@ -85,20 +85,18 @@ def test_lengths_are_many_where_a_new_shape_costs_nothing() -> None:
     registry, standard = load_builtin(), PROFILES["standard"]
     numpy, jax = registry["conformance.numpy.softmax"], registry["jax.nn.softmax"]
     many = standard.lengths_for(numpy, "eager", "vjp")
-    assert many == tuple(n for n in LENGTHS if n < 5000)
+    assert set(many) == {n for n in LENGTHS if n < 5000} - {8, 16, 32}
     eager = standard.lengths_for(jax, "eager", "vjp")
     assert set(eager) < set(many)
     composed = standard.lengths_for(registry["jax.nn.log_softmax.where_exp"], "eager", "vjp")
-    assert set(composed) <= set(eager)
+    assert set(composed) < set(eager)
     assert standard.lengths_for(jax, "eager", "hvp") == composed
     assert set(composed) < set(standard.lengths_for(numpy, "eager", "hvp")) < set(many)
 
 
-def test_a_composition_of_jax_answers_witnesses_of_its_own_lengths_only() -> None:
+@pytest.mark.parametrize("name", ["jax.nn.log_softmax.gather", "jax.nn.softmax"])
+def test_eager_jax_answers_witnesses_of_its_own_lengths_only(name: str) -> None:
     registry, standard = load_builtin(), PROFILES["standard"]
-    composed, builtin = registry["jax.nn.log_softmax.gather"], registry["jax.nn.softmax"]
-    own = standard.lengths_for(composed, "eager", "vjp")
-    answers = {n for n in LENGTHS if standard.answers(composed, "vjp", n)}
-    assert answers == set(own)
-    assert all(standard.answers(builtin, "vjp", n) for n in LENGTHS)
+    own = standard.lengths_for(registry[name], "eager", "vjp")
+    assert {n for n in LENGTHS if standard.answers(registry[name], "vjp", n)} == set(own)
     assert all(standard.answers(registry["conformance.numpy.softmax"], "vjp", n) for n in LENGTHS)

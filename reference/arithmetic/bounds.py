@@ -244,12 +244,12 @@ class BoundArithmetic:
         )
 
     def multiplied_out(self, p: Bound, a: Bound, b: Bound) -> Bound:
-        """p (a - b), or p a - p b with one p, where either product may underflow.
+        """p (a - b), or p a - p b, where either product may underflow and p be made twice.
 
         Their roundoff is not counted: where a and b cancel, that of computing them exceeds it.
         """
-        whole, d = p * (a - b), np.abs(a.v - b.v)
-        y = d * p.y + np.abs(p.v) * (a.y + b.y)
+        whole = p * (a - b)
+        y = (np.abs(a.v) + np.abs(b.v)) * p.y + np.abs(p.v) * (a.y + b.y)
         for x in (a, b):
             product = p * x
             y = y + self.constants.lost(product.v, product.e, product.y)
