@@ -5,10 +5,10 @@ in units of lambda, which is the smallest subnormal eta, or the smallest normal 
 implementation was measured to flush subnormal results.
 
 ==========  =======================================================================
-weak        textbook shifted algorithm, its exponentials of any base; recursive sums in
-            float32 and float64, pairwise sums in narrower formats (recursive bounds
-            are vacuous there)
-pairwise    the same with base e and pairwise sums everywhere
+weak        textbook shifted algorithm; in float32 and float64 recursive sums and
+            exponentials of any base, in narrower formats pairwise sums and base e
+            (there the others are vacuous, and taken in float32 anyway)
+pairwise    the same with pairwise sums and base e everywhere
 strong      the cancellation-free formula with pairwise sums; in narrower formats it
             is evaluated in float32 and rounded once at the end
 magnitude   K, the size of what the textbook formula adds up (P = L = 1, H = 0)
@@ -59,7 +59,7 @@ def constants(fmt: Format, *, flushes: bool = False) -> dict[str, Constants]:
     )
     inner = formats.FORMATS["float32"] if fmt.is_narrow else fmt
     return {
-        "weak": replace(pairwise, exponent=2.0, recursive=not fmt.is_narrow),
+        "weak": pairwise if fmt.is_narrow else replace(pairwise, exponent=2.0, recursive=True),
         "pairwise": pairwise,
         # Computed in float32, a narrow format's results underflow in the last rounding only.
         "strong": Constants(inner.unit_roundoff, fmt.smallest_normal),
@@ -106,7 +106,9 @@ def evaluate(
     with np.errstate(all="ignore"):
         u = fmt.unit_roundoff
         pairwise = map_.textbook(BoundArithmetic(chosen["pairwise"]), batch)
-        weak = map_.textbook(BoundArithmetic(chosen["weak"]), batch)
+        weak = pairwise
+        if chosen["weak"] != chosen["pairwise"]:
+            weak = map_.textbook(BoundArithmetic(chosen["weak"]), batch)
         strong = map_.formula(BoundArithmetic(chosen["strong"]), batch)
         size = map_.textbook(BoundArithmetic(chosen["magnitude"]), batch).e
         strong_bound = absolute(strong, chosen["strong"].unit_roundoff)

@@ -162,7 +162,7 @@ class TensorFlow(NumPy):
         return getattr(self.xp.math, name)
 
     def one_hot(self, label: Any, n: int) -> Any:
-        return label[..., None] == self.xp.range(n, dtype=label.dtype)
+        return self.xp.cast(label, "int64")[..., None] == self.xp.range(n, dtype="int64")
 
     def last(self, x: Any, axis: int) -> Any:
         return self._permuted(x, axis, invert=False)
@@ -320,6 +320,9 @@ def _declare(framework: str, form: str) -> None:
 
     # JAX has float64 in a context of its own only, where this would be the textbook in it.
     halves = form == "upcast" and framework == "jax"
+    # (2^y log 2) log2 e, as 2^(d log2 e) is differentiated, is lost up to 1.44 times the smallest
+    # normal number where subnormal ones are flushed: premature, and flagged with reason.
+    values_only = form == "base_2" and framework in ("tensorflow", "jax")
     for op, function in (("softmax", softmax), ("log_softmax", log_softmax),
                          ("sparse_softmax_cross_entropy", loss)):  # fmt: skip
         implementation(
@@ -328,6 +331,7 @@ def _declare(framework: str, form: str) -> None:
             name=f"sound.{framework}.{form}.{op}",
             modes=("compiled",) if framework == "jax" else ("eager",),
             dtypes=_NARROW if halves else None,
+            derivatives=("value",) if values_only else None,
             vjp=_numpy_gradients(form)[op] if framework == "numpy" else None,
         )(function)
 

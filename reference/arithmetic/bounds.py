@@ -29,8 +29,9 @@ exact there. Flushing takes inputs that are subnormal for 0, too: y = w. A parti
 below the smallest normal number where terms differ in sign and all of them are below lambda / u:
 there f' = 1.
 
-D is 2 in the weak bound and 0 elsewhere: kernels take e^a for 2^(a log2 e), where the constant and
-the product are rounded once each, so that the exponent is off by 2 u |a|.
+D is 2 in the weak bound of float32 and float64, for ops with a class axis, and 0 elsewhere: kernels
+take e^a for 2^(a log2 e), where the constant and the product are rounded once each, so that the
+exponent is off by 2 u |a|.
 
 In formats of at most 11 bits e^(u E) - 1 is not u E any more: there exp's error is
 ``v expm1(u (ea + P + D |a|)) / u``.
