@@ -26,23 +26,29 @@ SMALL = ("--framework", "numpy", "--op", "softmax", "--dtype", "float32", "--der
 
 
 def python(
-    *arguments: str, cwd: Path | None = None, path: tuple[str, ...] = (), **variables: str
+    *arguments: str,
+    cwd: Path | None = None,
+    path: tuple[str, ...] = (),
+    seconds: float = 300,
+    **variables: str,
 ) -> Any:
     """Run Python on the package that is under test; its output and exit code."""
     return subprocess.run(
         [sys.executable, "-P", *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=seconds,
         cwd=cwd,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, PACKAGES]), **variables},
     )
 
 
-def conformance(*arguments: str, cwd: Path | None = None, **variables: str) -> Any:
+def conformance(
+    *arguments: str, cwd: Path | None = None, seconds: float = 300, **variables: str
+) -> Any:
     """Run the command line."""
-    return python("-m", "conformance", *arguments, cwd=cwd, **variables)
+    return python("-m", "conformance", *arguments, cwd=cwd, seconds=seconds, **variables)
 
 
 def measured(result: Any) -> dict[str, dict[str, Any]]:

@@ -329,7 +329,7 @@ def _declare(framework: str, form: str) -> None:
             op=op,
             framework=framework,
             name=f"sound.{framework}.{form}.{op}",
-            modes=("compiled",) if framework == "jax" else ("eager",),
+            modes=("compiled",) if framework == "jax" and not halves else ("eager",),
             dtypes=_NARROW if halves else None,
             derivatives=("value",) if values_only else None,
             vjp=_numpy_gradients(form)[op] if framework == "numpy" else None,
