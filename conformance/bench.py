@@ -179,14 +179,14 @@ class Bench:
         profile = self.plan.profile
         found = [
             case
-            for n in profile.lengths_for(entry, cell.mode, cell.derivative)
+            for n, limit in profile.asked(entry, cell.mode, cell.derivative, cell.family)
             for case in _generated(
                 cell.family,
                 entry.op,
                 cell.dtype,
                 n,
                 self.plan.seed,
-                profile.limit(n),
+                limit,
                 entry.lacks,
             )
         ]
@@ -375,7 +375,7 @@ class Bench:
 
 @lru_cache(maxsize=1024)
 def _generated(
-    family: str, op: str, dtype: str, n: int, seed: int, limit: int, lacks: str
+    family: str, op: str, dtype: str, n: int, seed: int, limit: int | None, lacks: str
 ) -> tuple[Case, ...]:
     """The rows of a family, made once for all implementations of an op."""
     return tuple(cases.make(family, op, dtype, n, seed=seed, limit=limit, without=lacks))

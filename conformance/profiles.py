@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from conformance.registry import DERIVATIVES, OPS, Implementation
+from reference.cases import FAMILIES
 
 CONCERNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": ("realistic", "gap_ladder", "shift_ladder", "near_ties", "subnormals"),
-    "special_values": ("masks", "infinity_lattice"),
+    "special_values": ("masks", "infinity_lattice", "limit_table"),
     "underflow": ("gap_ladder",),
     "reduction": ("labels", "high_labels", "ignored", "weights", "soft_targets"),
     "contract": ("axes", "empty"),
@@ -64,6 +65,8 @@ class Profile:
         Of ops without a class axis, where every shape is compiled for and where others have the
         further ones: there a row is as good as another, and only vectors and what is left over of
         them tell lengths apart.
+    longest : mapping of str to int
+        Families that are asked at no greater row length, but for the smallest that there is.
     rows : mapping of int to int
         From which row length on at most how many rows of a family run.
     situations, costly_situations, compiled_situations : int
@@ -85,6 +88,7 @@ class Profile:
     further_costly_lengths: tuple[int, ...]
     compiled_lengths: tuple[int, ...]
     elementwise_lengths: tuple[int, ...]
+    longest: Mapping[str, int]
     rows: Mapping[int, int]
     situations: int
     costly_situations: int
@@ -112,6 +116,19 @@ class Profile:
             further = further or entry.variant == "composition"
             return self.further_costly_lengths if further else self.costly_lengths
         return self.further_lengths if further else self.lengths
+
+    def asked(
+        self, entry: Implementation, mode: str, derivative: str, family: str
+    ) -> list[tuple[int, int | None]]:
+        """At which row lengths a family is asked, and with how many rows at most."""
+        whole = FAMILIES[family].lengths
+        if whole:
+            return [(n, None) for n in whole]
+        lengths = self.lengths_for(entry, mode, derivative)
+        longest = self.longest.get(family, max(lengths))
+        return [(n, self.limit(n)) for n in lengths if n <= longest] or [
+            (lengths[0], self.limit(lengths[0]))
+        ]
 
     def answers(self, entry: Implementation, derivative: str, n: int) -> bool:
         """Whether an implementation is asked for a witness of n classes, in eager mode."""
@@ -161,6 +178,7 @@ PROFILES: dict[str, Profile] = {
             further_costly_lengths=(17,),
             compiled_lengths=(300,),
             elementwise_lengths=(17,),
+            longest={},
             rows={1: 48, 4: 16, 129: 4, 1000: 2},
             situations=9,
             costly_situations=2,
@@ -178,9 +196,10 @@ PROFILES: dict[str, Profile] = {
             lengths=tuple(n for n in LENGTHS if n < 5000 and n not in _WITHOUT_VECTOR_REMAINDER),
             further_lengths=_FEW,
             costly_lengths=(*_FEW, 4099),
-            further_costly_lengths=(9, 300),
+            further_costly_lengths=(2, 9, 300),
             compiled_lengths=(*_FEW, 1000),
             elementwise_lengths=(17, 300),
+            longest={"infinity_lattice": 9},  # beyond it repeats what limit_table has
             rows={1: 96, 4: 16, 129: 4, 1001: 1},
             situations=100,
             costly_situations=4,
@@ -201,6 +220,7 @@ PROFILES: dict[str, Profile] = {
             further_costly_lengths=LENGTHS,
             compiled_lengths=LENGTHS,
             elementwise_lengths=LENGTHS,
+            longest={},
             rows={1: 96, 129: 16, 1001: 2},
             situations=100,
             costly_situations=100,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conformance.profiles import PROFILES
+from conformance.registry import load_builtin
 from reference import cases, formats, ops, oracle
-from reference.cases import CaseError, base
+from reference.cases import FAMILIES, CaseError, base
 from reference.formats import FORMATS
 
 ROOT = Path(__file__).parent.parent
@@ -265,6 +268,52 @@ def test_the_lattice_holds_every_pattern_of_three(format_name: str) -> None:
     for position in (0, 4, 8):
         assert np.isnan(longer[:, position]).any()
         assert not fmt.has_infinity or (longer[:, position] == math.inf).any()
+
+
+@pytest.mark.parametrize("n", FAMILIES["limit_table"].lengths)
+@pytest.mark.parametrize("format_name", ["float64", "float32", "bfloat16", "float16"])
+def test_the_limit_table_has_every_row_at_every_place(format_name: str, n: int) -> None:
+    rows = cases.stack(cases.make("limit_table", "softmax", format_name, n))["x"]
+    kinds = {(tuple(np.flatnonzero(row == math.inf)), tuple(np.flatnonzero(np.isnan(row))),
+              int((row == -math.inf).sum())) for row in rows}  # fmt: skip
+    places = sorted({0, n // 2, n - 1})
+    expected = {((), (), n)}
+    for k in places:
+        expected |= {
+            ((), (), 1),
+            ((k,), (), 0),
+            ((), (k,), 0),
+            ((k,), (), n - 1),
+            ((), (k,), n - 1),
+        }
+    expected |= {(pair, (), 0) for pair in itertools.combinations(places, 2)}
+    assert kinds == expected
+    alone = [int(np.argmin(row)) for row in rows if (row == -math.inf).sum() == 1 and n > 2]
+    assert n == 2 or alone == places
+
+
+@pytest.mark.parametrize("n", FAMILIES["limit_table"].lengths)
+def test_losses_have_the_label_on_a_special_entry_and_beside_it(n: int) -> None:
+    made = cases.stack(cases.make("limit_table", "sparse_softmax_cross_entropy", "float32", n))
+    x, label = made["x"], made["label"]
+    special = ~np.isfinite(x[np.arange(len(x)), label])
+    half = len(x) // 2
+    assert special[:half].all()
+    finite = (~np.isfinite(x)).sum(axis=1) == 1
+    assert not special[half:][finite[half:]].any()
+    soft = cases.stack(cases.make("limit_table", "softmax_cross_entropy", "float32", n))["target"]
+    assert (soft[:half][:-1].sum(axis=1) == 1).all()
+    assert (soft[half - 1] == 0).all()
+    assert (soft[half:] > 0).all()
+
+
+def test_the_limit_table_is_asked_whole_wherever_it_is_asked() -> None:
+    registry = load_builtin()
+    for name in ("conformance.numpy.softmax", "jax.nn.softmax", "jax.nn.softplus"):
+        for mode in ("eager", "compiled"):
+            for derivative in ("value", "hvp"):
+                asked = PROFILES["standard"].asked(registry[name], mode, derivative, "limit_table")
+                assert asked == [(2, None), (9, None), (300, None)]
 
 
 def _kind(value: float, special: list[float]) -> str:

@@ -107,11 +107,14 @@ class Family:
     version : int
         Raised whenever the rows change.
     generate : callable (op name, Format, n, Generator) -> Rows
+    lengths : tuple of int
+        Of a family that is asked whole: the row lengths at which all of its rows run.
     """
 
     name: str
     version: int
     generate: Callable[[str, Format, int, np.random.Generator], Rows]
+    lengths: tuple[int, ...] = ()
 
 
 def generator(*key: str | int) -> np.random.Generator:
