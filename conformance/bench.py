@@ -19,6 +19,7 @@ from conformance import concerns, deviations, judge, ladders, witnesses
 from conformance import policy as policies
 from conformance.answers import Answers, Question
 from conformance.cells import Cell, must_catch
+from conformance.environment import present
 from conformance.execution.executor import Caller, Executor
 from conformance.frameworks import get_framework
 from conformance.frameworks.base import SCALED_INPUTS, process_context
@@ -71,7 +72,8 @@ class Bench:
         answers: Answers | None = None,
     ) -> None:
         self.plan = plan
-        self.registry = deviations.load() if registry is None else registry
+        registry = deviations.load() if registry is None else registry
+        self.registry = registry.under(present(plan.registry))
         self.rules = policies.load() if rules is None else rules
         options: dict[str, Any] = {}
         if deadline is not None:
@@ -126,7 +128,7 @@ class Bench:
         rows = own.cases(self, cell) if own else self.cases(cell)
         policy = self.policy(cell) if entry.role != "control" else _NO_POLICY
         trial = own.run(self, cell, rows, policy) if own else self._run(cell, rows, policy)
-        documented = self._witnesses(cell, entry, version, rows)
+        documented = self._witnesses(cell, entry, rows)
         judgement = judge.judge(
             formats.get(cell.dtype),
             trial.answered,
@@ -155,14 +157,16 @@ class Bench:
         return row | ruled(self.rules, self.registry, cell, entry, version, judgement)
 
     def _witnesses(
-        self, cell: Cell, entry: Implementation, version: str | None, rows: Sequence[Any]
+        self, cell: Cell, entry: Implementation, rows: Sequence[Any]
     ) -> dict[str, tuple[str, ...]]:
-        """Of the entries that apply to a cell, the witnesses that run in it."""
+        """Of the entries about a cell, the witnesses that run in it; whatever the version.
+
+        What another version gives is what a change of the entry is decided by.
+        """
         ran = {c.case_id for c in rows}
         return {
             d.id: tuple(w for w in d.witnesses if w in ran)
             for d in self.registry.covering(cell, entry)
-            if d.accepts_version(version)
         }
 
     def version(self, framework: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from conformance import concerns
 from conformance.frameworks import get_framework
@@ -44,6 +46,11 @@ class Cell:
                 f"({'/'.join(f.name for f in fields(cls))}); this one has {len(parts)}"
             )
         return cls(*parts)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Cell:
+        """The cell of a measurement."""
+        return cls(**{f.name: row[f.name] for f in fields(cls)})
 
 
 def applies(

@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from conformance import __version__
+from conformance.frameworks import get_framework
+from conformance.registry import FRAMEWORKS, Implementation, distribution_version
+
+_LIBRARIES = ("jaxlib", "ml_dtypes", "mpmath")
+"""Distributions that compute here beside the frameworks."""
 
 # Named one by one or by a prefix that belongs to one library: an environment also holds secrets
 # (TF_VAR_*, for one, is Terraform's), and records are published.
@@ -85,6 +90,22 @@ def variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
         for name in sorted(found)
         if name in _VARIABLES or name.startswith(_PREFIXES)
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the installed version of every framework, None where there is none."""
+    return {name: get_framework(name).installed_version() for name in FRAMEWORKS}
+
+
+def libraries(registry: Mapping[str, Implementation]) -> dict[str, str | None]:
+    """Return the versions of what else computes, by distribution; what implementations require."""
+    required = {name for entry in registry.values() for name in entry.requires}
+    return {name: distribution_version(name) for name in sorted({*_LIBRARIES, *required})}
+
+
+def present(registry: Mapping[str, Implementation], policy: str | int = "") -> dict[str, Any]:
+    """Return the environment of this process, as a run.json of its runs holds it."""
+    return environment(policy, versions(), {"each framework": 1}, libraries(registry))
 
 
 def environment(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from pathlib import Path
 
 
@@ -29,6 +30,25 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_text(path: Path, longest: int) -> str:
+    """The text of a regular file of a limited length.
+
+    Raises
+    ------
+    OSError
+        Where the file system refuses.
+    ValueError
+        If it is longer, not UTF-8, or a pipe or device, which may have no end.
+    """
+    with open(path, "rb", opener=at_once) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = stream.read(longest + 1)
+    if len(data) > longest:
+        raise ValueError(f"it is longer than {longest} bytes")
+    return data.decode("utf-8")
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -7,20 +7,11 @@ from typing import Any
 
 from conformance import coverage, deviations, policy, shards
 from conformance.caseset import case_set
-from conformance.environment import environment
-from conformance.frameworks import get_framework
+from conformance.deviations.extent import extents
+from conformance.environment import present, versions
 from conformance.plan import Plan
-from conformance.registry import (
-    DERIVATIVES,
-    FRAMEWORKS,
-    distribution_version,
-    entry_point_plugins,
-    plugin_digests,
-)
+from conformance.registry import DERIVATIVES, entry_point_plugins, plugin_digests
 from conformance.settings import Settings
-
-_LIBRARIES = ("jaxlib", "ml_dtypes", "mpmath")
-"""Distributions that compute here beside the frameworks."""
 
 
 def header(settings: Settings, plan: Plan) -> dict[str, Any]:
@@ -44,9 +35,7 @@ def header(settings: Settings, plan: Plan) -> dict[str, Any]:
         "case_set": case_set(plan, deviations.load()),
         "policy": rules.row(),
         "rules": deviations.digest(),
-        "environment": environment(
-            rules.version, _versions(), {"each framework": 1}, _libraries(plan)
-        ),
+        "environment": present(plan.registry, rules.version),
         "coverage": {
             "planned": len(plan.cells),
             "whole": len(plan.every),
@@ -54,24 +43,22 @@ def header(settings: Settings, plan: Plan) -> dict[str, Any]:
             "table": coverage.planned(plan),
             "declared": coverage.declared(plan),
         },
-        "deviations": _documented(),
+        "deviations": _documented(plan),
     }
 
 
-def _versions() -> dict[str, str | None]:
-    return {name: get_framework(name).installed_version() for name in FRAMEWORKS}
-
-
-def _libraries(plan: Plan) -> dict[str, str | None]:
-    required = {name for entry in plan.registry.values() for name in entry.requires}
-    return {name: distribution_version(name) for name in sorted({*_LIBRARIES, *required})}
-
-
-def _documented() -> dict[str, dict[str, str]]:
-    """What the report says of each deviation."""
+def _documented(plan: Plan) -> dict[str, dict[str, str]]:
+    """What the report says of each deviation, and how much of what it is about is run."""
+    registry = deviations.load()
+    of = extents(registry, plan)
     return {
-        d.id: {"reason": d.reason, "summary": d.summary, "upstream": d.upstream}
-        for d in deviations.load().entries
+        d.id: {
+            "reason": d.reason,
+            "summary": d.summary,
+            "upstream": d.upstream,
+            "extent": of[d.id],
+        }
+        for d in registry.entries
     }
 
 
@@ -98,6 +85,6 @@ def _left_out(plan: Plan) -> list[str]:
         out.append(f"rows of more than {max(profile.lengths)} classes, except named ones")
     if profile.builtins_only:
         out.append("compositions of frameworks that have built-ins")
-    versions = _versions()
-    out += [f"{name}: not installed" for name in plan.counts() if versions[name] is None]
+    installed = versions()
+    out += [f"{name}: not installed" for name in plan.counts() if installed[name] is None]
     return out

@@ -61,6 +61,17 @@ class Breach:
             "figure": self.figure,
         }
 
+    @classmethod
+    def of_row(cls, told: Mapping[str, Any]) -> Breach:
+        """The inverse of `row`, of a record that may lack some of it."""
+        figure = told.get("figure")
+        return cls(
+            kind=told.get("kind") or "unknown",
+            case_id=told.get("case_id") or "",
+            detail=told.get("detail") or "",
+            figure=1.0 if figure is None else figure,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Answered:

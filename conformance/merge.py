@@ -21,7 +21,7 @@ from conformance.text import printable
 # Entries of run.json that are a shard's own.
 _OWN = frozenset(
     {"format", "schema", "run_id", "started", "ended", "resumed", "shard", "parquet", "controls",
-     "mutants", "stale", "harness_errors", "interrupted", "exit_code", "witnesses"}
+     "mutants", "stale", "standings", "harness_errors", "interrupted", "exit_code", "witnesses"}
 )  # fmt: skip
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance import coverage, deviations
+from conformance.deviations import Registry
+from conformance.deviations.extent import WHOLE, recorded
+from conformance.deviations.standing import standings
 from conformance.policy import Policy
-from conformance.ruling import shown
-from reference.formats import FORMATS
 
 CONFORMS, FAILS, BROKEN, INTERRUPTED = 0, 1, 3, 130
 """Exit codes of a run; 2, wrong usage, is the command line's."""
@@ -36,9 +37,10 @@ class Outcome:
         What broke in the instrument itself, not in an implementation.
     controls, mutants : dict
         ``total`` and the names of what ``failed`` or was ``missed``.
-    stale : tuple of str
-        Deviations whose witnesses all met the contract. Only a whole run can tell: empty for a
-        partial one and for a shard.
+    deviations : dict of str to str
+        The standing of each entry of the registry, see `conformance.deviations.standing`. Only who
+        ran all that an entry is about can tell that it is stale or matches nothing: a partial
+        record and a shard cannot.
     interrupted : bool
     stopped : str
         Why the run was ended early, if it was.
@@ -55,11 +57,24 @@ class Outcome:
     harness_errors: list[str] = field(default_factory=list)
     controls: dict[str, Any] = field(default_factory=dict)
     mutants: dict[str, Any] = field(default_factory=dict)
-    stale: tuple[str, ...] = ()
+    deviations: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
     stopped: str = ""
     incomplete: bool = False
     coverage: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """Deviations whose witnesses all met the contract."""
+        return self._standing("stale")
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """Deviations that match no cell of the full matrix."""
+        return self._standing("unmatched")
+
+    def _standing(self, wanted: str) -> tuple[str, ...]:
+        return tuple(sorted(id_ for id_, standing in self.deviations.items() if standing == wanted))
 
     @property
     def below(self) -> list[str]:
@@ -86,6 +101,7 @@ class Outcome:
             "controls": self.controls,
             "mutants": self.mutants,
             "stale": self.stale,
+            "standings": self.deviations,
             "harness_errors": self.harness_errors,
             "interrupted": self.interrupted,
             "exit_code": self.exit_code,
@@ -104,6 +120,9 @@ def outcome(
     interrupted: bool = False,
     stopped: str = "",
     incomplete: bool = False,
+    registry: Registry | None = None,
+    environment: Mapping[str, Any] | None = None,
+    extents: Mapping[str, str] | None = None,
 ) -> Outcome:
     """What all of it amounts to.
 
@@ -121,6 +140,12 @@ def outcome(
         Whether other shards hold the rest of the plan.
     incomplete : bool
         Whether cells may be missing.
+    registry : Registry, optional
+        Of deviations; default: that of this version.
+    environment : mapping, optional
+        What the rows were measured in; default: that of `run`.
+    extents : mapping, optional
+        How much of each deviation the plan runs; default: what `run` says, and all of it without.
     """
     out = Outcome(
         measurements=list(rows),
@@ -132,8 +157,14 @@ def outcome(
         stopped=stopped,
         incomplete=incomplete,
     )
-    if not out.partial and not shard:
-        out.stale = deviations.stale(shown(rules, FORMATS, rows))
+    registry = deviations.load() if registry is None else registry
+    if extents is None:
+        extents = dict.fromkeys((d.id for d in registry.entries), WHOLE)
+        extents = extents if run is None else recorded(run, registry)
+    if environment is None and run is not None:
+        environment = run.get("environment")
+    whole = extents if not out.partial and not shard else {}
+    out.deviations = standings(registry.under(environment), rows, rules, whole)
     if run is not None:
         out.coverage = _coverage(run, rows)
     out.exit_code = exit_code(out)
@@ -179,6 +210,7 @@ def exit_code(outcome: Outcome) -> int:
         *outcome.controls.get("failed", ()),
         *outcome.mutants.get("missed", ()),
         *outcome.below,
+        *outcome.unmatched,
     )
     if broken or (outcome.partial and not outcome.stopped and not outcome.incomplete):
         return BROKEN

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.cells import Cell
-from conformance.deviations import Registry
+from conformance.deviations import Named, Registry
 from conformance.judge import Breach, Judgement
 from conformance.policy import Policy
 from conformance.record import Record
@@ -19,8 +19,6 @@ JUDGED = frozenset({"pass", "fail", "error", "crash", "timeout", "deviation"})
 
 _NEEDED = ("nan_mismatches", "inf_mismatches", "normwise", "max_ulp", "ratio_weak", "ratio_strong")
 _TOLD = ("verdict", "grade", "deviation")
-_KEY = ("concern", "implementation", "derivative", "argument", "dtype", "mode", "device", "context",
-        "family")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,13 @@ class Rejudged:
 
 
 def rejudge(record: Record, rules: Policy, registry: Registry) -> Rejudged:
-    """Judge the figures of a record.
+    """Judge the figures of a record, with the deviations that its environment accepts.
 
     Cells that did not run (`unsupported`, `not installed`, `not run`) stay as they are. A row of
     an older schema may lack a figure that the rules need; it keeps its verdict and is named.
     """
     out = Rejudged()
+    registry = registry.under(record.run.get("environment"))
     for row in record.measurements:
         if row["verdict"] not in JUDGED:
             out.rows.append(row)
@@ -105,23 +104,13 @@ def _judged(row: Mapping[str, Any], rules: Policy, registry: Registry) -> dict[s
             # Where the judge puts it: behind what is wrong with special values.
             place = sum("@" in breach.kind for breach in judgement.breaches)
             judgement.breaches.insert(place, _accuracy(row, rules, fmt))
-    cell = Cell(**{name: row[name] for name in _KEY})
-    return ruled(rules, registry, cell, _Named(row), row["framework_version"], judgement)
+    entry = Named.of_row(row)
+    return ruled(rules, registry, Cell.of_row(row), entry, row["framework_version"], judgement)
 
 
 def _facts(row: Mapping[str, Any]) -> list[Breach]:
     """The breaches that no policy decides."""
-    return [breach for b in row["breaches"] if (breach := _breach(b)).kind != "accuracy"]
-
-
-def _breach(told: Mapping[str, Any]) -> Breach:
-    figure = told.get("figure")
-    return Breach(
-        kind=told.get("kind") or "unknown",
-        case_id=told.get("case_id") or "",
-        detail=told.get("detail") or "",
-        figure=1.0 if figure is None else figure,
-    )
+    return [breach for b in row["breaches"] if (breach := Breach.of_row(b)).kind != "accuracy"]
 
 
 def _accuracy(row: Mapping[str, Any], rules: Policy, fmt: Format) -> Breach:
@@ -136,13 +125,3 @@ def _accuracy(row: Mapping[str, Any], rules: Policy, fmt: Format) -> Breach:
         f"normwise error {row['normwise']:.2g}"
     )
     return Breach("accuracy", (row["worst_case"] or "") if known else "", detail, size)
-
-
-class _Named:
-    """The implementation of a row, as far as the registry of deviations asks."""
-
-    def __init__(self, row: Mapping[str, Any]) -> None:
-        self.op: str = row["op"]
-        self.framework: str = row["framework"]
-        self.name: str = row["implementation"]
-        self.role: str = row["role"]

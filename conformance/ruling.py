@@ -5,7 +5,7 @@ The one way, whether a cell has just been measured or its figures come from an o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from conformance.cells import Cell
@@ -59,25 +59,3 @@ def met(rules: Policy, fmt: Format, evidence: Mapping[str, Any]) -> bool:
     if evidence.get("broken") != 0 or ratio is None or normwise is None:
         return False
     return rules.accurate(fmt, ratio, normwise)
-
-
-def shown(
-    rules: Policy, formats: Mapping[str, Format], rows: Iterable[Mapping[str, Any]]
-) -> dict[str, dict[str, bool]]:
-    """Of each deviation, the witnesses that ran and whether they met the contract.
-
-    Parameters
-    ----------
-    formats : mapping
-        By name.
-    rows : iterable of mapping
-        Measurements; what ``conformance.deviations.stale`` takes comes back.
-    """
-    found: dict[str, dict[str, bool]] = {}
-    for row in rows:
-        for entry, cases in (row["witnesses"] or {}).items():
-            for case_id, evidence in cases.items():
-                fmt = formats.get(row["dtype"])
-                good = fmt is not None and met(rules, fmt, evidence)
-                found.setdefault(entry, {})[f"{case_id} @ {row['key']}"] = good
-    return found

@@ -14,7 +14,7 @@ import pytest
 
 from conformance import deviations
 from conformance.cells import Cell
-from conformance.deviations import Deviation, DeviationError, Registry, parse, stale
+from conformance.deviations import Deviation, DeviationError, Registry, parse
 from conformance.judge import Breach
 from conformance.plan import Plan, make_plan
 from conformance.registry import FRAMEWORKS, Implementation, load_builtin
@@ -215,18 +215,6 @@ def test_witnesses_run_in_their_own_op_and_dtype_only() -> None:
     assert registry().witnesses(replace(CELL, dtype="float16"), subject()) == ()
 
 
-# ---------------------------------------------------------------- stale
-
-
-def test_an_entry_is_stale_when_every_witness_that_ran_met_the_contract() -> None:
-    shown = {
-        "fixed": {"a @ cell": True, "b @ cell": True},
-        "alive": {"a @ cell": True, "b @ cell": False},
-        "not exercised": {},
-    }
-    assert stale(shown) == ("fixed",)
-
-
 # ---------------------------------------------------------------- reading
 
 
@@ -250,6 +238,26 @@ def test_an_infinite_bound_and_single_values_are_read() -> None:
         ('["softmax-float32-w.one_plus_inf-25fbff"]', "[]", "a witness"),
         ('allows = { accuracy = 60, "nan@one_plus_inf" = 8 }', "allows = {}", "something that it"),
         ("[[deviation]]", "[[deviation]", "not TOML"),
+        ("[[deviation]]", "odd = 1\n[[deviation]]", "unknown key 'odd'"),
+        ("accuracy = 60", "accuracy = 0", "accuracy takes a number above 0"),
+        ("accuracy = 60", "accuracy = nan", "accuracy takes a number above 0"),
+        ("accuracy = 60", "accuracy = true", "accuracy takes a number above 0"),
+        ("accuracy = 60", 'accuracy = "60"', "accuracy takes a number above 0"),
+        ("allows = {", "allows = 1 #", "something that it allows"),
+        ('op = "softmax"', "op = 3", "match: op takes a text or a list"),
+        ('op = "softmax"', "op = []", "match: op takes a text or a list"),
+        ('summary = "Made up."', 'summary = " "', "summary is a text"),
+        ('">=2.13,<2.14"', "2.13", "versions is a text"),
+        ('["softmax-float32-w.one_plus_inf-25fbff"]', "[1]", "a list of case ids"),
+        ("2027-05-24", "2026-11-24", "review_by comes after since"),
+        ("[deviation.match]", "[deviation.facts]\nmoon = 'full'\n[deviation.match]", "facts takes"),
+        ("[deviation.match]", "facts = { cpu = [] }\n[deviation.match]", "cpu takes a text"),
+        ("[deviation.match]", "facts = { library = 'a' }\n[deviation.match]", "is a table"),
+        (
+            "[deviation.match]",
+            "facts = { library = { keras = 'new' } }\n[deviation.match]",
+            "library.keras: Invalid specifier",
+        ),
     ],
 )
 def test_an_entry_that_cannot_be_right_is_refused(old: str, new: str, text: str) -> None:

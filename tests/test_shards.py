@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from commandline import EVERY_FAMILY, all_figures, changed, conformance
 
-from conformance import shards
+from conformance import deviations, shards
 from conformance.cells import Cell, SelectionError
 from conformance.cli import call
 from conformance.compatible import NotComparable
@@ -254,13 +254,34 @@ def test_a_merge_does_not_write_over_a_record(records: list[Record], whole: Reco
         merge(records, whole.path)
 
 
+DOCUMENTED = """
+[[deviation]]
+id = "documented"
+match = { framework = "numpy" }
+versions = ">=2"
+allows = { accuracy = 60 }
+witnesses = ["case"]
+reason = "upstream-bug"
+summary = "Made up."
+upstream = "unreported"
+since = "2026-11-24"
+review_by = "2027-05-24"
+"""
+
+
 def test_what_only_the_whole_can_tell_is_told_by_the_merge(
-    records: list[Record], tmp_path: Path
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An entry all of whose witnesses met the contract is stale, however they were dealt out."""
     good = {"documented": {"case": {"ratio": 0.1, "normwise": 0.0, "broken": 0}}}
+    monkeypatch.setattr(deviations, "load", lambda: deviations.parse(DOCUMENTED))
+    extents = {"documented": {"extent": "whole"}}
+    about = {"role": "subject"}
     shown = [
-        replace(r, measurements=[r.measurements[0] | {"witnesses": good}, *r.measurements[1:]])
+        replace(
+            changed(r, "deviations", to=extents),
+            measurements=[r.measurements[0] | about | {"witnesses": good}, *r.measurements[1:]],
+        )
         for r in records
     ]
     ended = merge(shown, tmp_path / "merged")

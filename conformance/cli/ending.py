@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ def print_document(folder: Path, outcome: Outcome, code: int) -> None:
             "controls": outcome.controls,
             "mutants": outcome.mutants,
             "stale_deviations": list(outcome.stale),
+            "deviations": outcome.deviations,
             "harness_errors": outcome.harness_errors,
             "cells": outcome.measurements,
         }
@@ -63,6 +65,7 @@ def print_end(
     """
     from rich.console import Console
 
+    from conformance.deviations.standing import STANDINGS
     from conformance.report.terminal import print_summary
     from conformance.text import printable
 
@@ -78,6 +81,15 @@ def print_end(
             f"stale deviation: {printable(entry, 100)}: its witnesses all met the contract",
             err=True,
         )
+    for entry in outcome.unmatched:
+        click.echo(
+            f"instrument: deviation {printable(entry, 100)} matches no cell of the full matrix",
+            err=True,
+        )
+    if outcome.deviations:
+        counts = Counter(outcome.deviations.values())
+        told = ", ".join(f"{counts[name]} {name}" for name in STANDINGS if counts[name])
+        click.echo(f"documented deviations: {told}")
     if outcome.partial:
         why = "interrupted" if outcome.interrupted else outcome.stopped or "ended early"
         why = "as asked" if outcome.incomplete else why

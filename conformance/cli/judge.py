@@ -39,6 +39,7 @@ def command(run: Path, policy_file: Path | None, as_json: bool) -> int:
     ulp, digits and passing; conformance/policy.toml is the present one, and says what each is.
     """
     from conformance import deviations, policy
+    from conformance.deviations.extent import recorded
     from conformance.outcome import outcome
     from conformance.record import read_record
     from conformance.rejudge import rejudge
@@ -53,6 +54,8 @@ def command(run: Path, policy_file: Path | None, as_json: bool) -> int:
         rules,
         shard=record.run.get("shard") is not None,
         incomplete=record.partial,
+        environment=record.run.get("environment"),
+        extents=recorded(record.run, deviations.load()),
     )
     told = {
         "run": str(run),

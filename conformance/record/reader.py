@@ -61,6 +61,7 @@ _ENTRIES: dict[str, type | tuple[type, ...]] = {
     "controls": dict,
     "mutants": dict,
     "stale": list,
+    "standings": dict,
     "harness_errors": list,
     "interrupted": bool,
     "exit_code": int,
