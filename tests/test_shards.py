@@ -139,7 +139,7 @@ def test_four_merged_shards_equal_one_run(
     assert document["counts"] == dict(Counter(r["verdict"] for r in whole.measurements))
     check_parquet(out, merged.run)
     # Each shard asked all implementations about its own worst cases.
-    assert len(read_witnesses(whole)) == 9
+    assert len(read_witnesses(whole)) == 7
     assert read_witnesses(merged) == read_witnesses(whole)
     assert document["witnesses"]["count"] == whole.run["witnesses"]["count"]
     assert call(arguments) == 2  # the folder is taken
