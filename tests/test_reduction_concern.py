@@ -118,7 +118,8 @@ def test_every_framework_answers_every_family(framework: str) -> None:
             key = cell.family, plan.entry(cell).role
             counts[key] = max(counts.get(key, 0), len(reduction.REDUCTION.cases(bench, cell)))
     assert {family for family, role in counts if role == "subject"} == set(situations.FAMILIES)
-    assert min(counts.values()) >= 5  # torch takes int64 labels only
+    # torch takes int64 labels only, JAX is asked few
+    assert min(counts.values()) >= (4 if framework == "jax" else 5)
     bench.close()
 
 
