@@ -12,6 +12,7 @@ reading        the files
 standing       what the rows of a record make of each entry: shown, worse, stale, ...
 extent         how much of what an entry is about a plan runs
 checking       is the registry itself right
+crossing       what every framework deviates in: a suspect contract
 =============  ===================================================================
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from conformance.cli.deviations import check, listing
+from conformance.cli.deviations import check, cross, listing
 
 
 @click.group(name="deviations")
@@ -15,11 +15,12 @@ def command() -> None:
     conformance deviations list                  what is documented
     conformance deviations list torch-plus-inf   one entry in full
     conformance deviations check                 is the registry itself right?
+    conformance deviations cross RUN             what every framework deviates in
 
     An entry excuses the breaches that it names, up to its bound, on the versions that it names.
     docs/deviations.md says what the fields are and how a run holds entries to them.
     """
 
 
-for _module in (listing, check):
+for _module in (listing, check, cross):
     command.add_command(_module.command)
