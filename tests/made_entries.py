@@ -1,7 +1,17 @@
-"""Entries about the implementations of `deviating`, one for each rule."""
+"""Entries about the implementations of `deviating`, one for each rule; and a package of them.
+
+In that copy of the package a run of everything takes seconds.
+"""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
+from commandline import PACKAGES, python
+
+PLUGIN = str(Path(__file__).with_name("deviating.py"))
 WITNESS = "softmax-float32-w.one_plus_inf-7d53c4"
 ENTRY = """\
 [[deviation]]
@@ -39,3 +49,33 @@ ELSEWHERE = ("[deviation.match]", '[deviation.facts]\nmachine = "pdp11"\n[deviat
 """Not this machine."""
 NO_WITNESS = (WITNESS, "softmax-float16-w.one_plus_inf-7d53c4")
 """A case that runs in none of its cells."""
+
+EVERYTHING = (
+    entry("shows"),
+    entry("worse", SMALL),
+    entry("elsewhere", OTHER_VERSION),
+    entry("mended"),
+    entry("absent", NO_CELL),
+)
+
+
+def package(folder: Path, *entries: str) -> str:
+    """Make a copy of the package with `deviating` alone under test, and these entries."""
+    for name in ("conformance", "reference"):
+        shutil.copytree(Path(PACKAGES, name), folder / name,
+                        ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    under_test = folder / "conformance/implementations"
+    shutil.rmtree(under_test)
+    under_test.mkdir()
+    (under_test / "__init__.py").write_text("")
+    shutil.copy(PLUGIN, under_test)
+    for file in (folder / "conformance/deviations").glob("*.toml"):
+        file.unlink()
+    (folder / "conformance/deviations/numpy.toml").write_text("\n".join(entries))
+    (folder / "conformance/floor.toml").write_text("")  # it is about all that ships
+    return str(folder)
+
+
+def conformance(where: str, *arguments: str) -> Any:
+    """Run the command line of such a copy."""
+    return python("-m", "conformance", *arguments, path=(where,))

@@ -7,15 +7,24 @@ has these implementations and entries alone: only there a run of everything take
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PACKAGES, python
-from made_entries import ELSEWHERE, NO_CELL, NO_WITNESS, OTHER_VERSION, SMALL, entry
+from made_entries import (
+    ELSEWHERE,
+    EVERYTHING,
+    NO_CELL,
+    NO_WITNESS,
+    OTHER_VERSION,
+    PLUGIN,
+    SMALL,
+    conformance,
+    entry,
+    package,
+)
 
 from conformance import policy
 from conformance.bench import Bench
@@ -27,7 +36,6 @@ from conformance.plan import make_plan
 from conformance.registry import Implementation, load_plugin
 from conformance.selection import Selection
 
-PLUGIN = str(Path(__file__).with_name("deviating.py"))
 PART = Selection(concern=("special_values",))
 """The cells of the witness, and not all that the entries are about."""
 NOTHING = Selection(family=("realistic",))
@@ -154,39 +162,9 @@ def test_one_whose_witnesses_did_not_run_is_not_exercised(
 # ---------------------------------------------------------------- the command
 
 
-def package(folder: Path, *entries: str) -> str:
-    """Make a copy of the package with `deviating` alone under test, and these entries."""
-    for name in ("conformance", "reference"):
-        shutil.copytree(Path(PACKAGES, name), folder / name,
-                        ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
-    under_test = folder / "conformance/implementations"
-    shutil.rmtree(under_test)
-    under_test.mkdir()
-    (under_test / "__init__.py").write_text("")
-    shutil.copy(PLUGIN, under_test)
-    for file in (folder / "conformance/deviations").glob("*.toml"):
-        file.unlink()
-    (folder / "conformance/deviations/numpy.toml").write_text("\n".join(entries))
-    (folder / "conformance/floor.toml").write_text("")  # it is about all that ships
-    return str(folder)
-
-
-def conformance(where: str, *arguments: str) -> Any:
-    return python("-m", "conformance", *arguments, path=(where,))
-
-
 def ended(result: Any) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(result.stdout)
     return document
-
-
-EVERYTHING = (
-    entry("shows"),
-    entry("worse", SMALL),
-    entry("elsewhere", OTHER_VERSION),
-    entry("mended"),
-    entry("absent", NO_CELL),
-)
 
 
 def test_a_run_of_everything_tells_each_of_them(tmp_path: Path) -> None:

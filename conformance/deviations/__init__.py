@@ -13,6 +13,7 @@ standing       what the rows of a record make of each entry: shown, worse, stale
 extent         how much of what an entry is about a plan runs
 checking       is the registry itself right
 crossing       what every framework deviates in: a suspect contract
+updating       what the files should say after a record; `edits` keeps their comments
 =============  ===================================================================
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from conformance.cli.deviations import check, cross, listing
+from conformance.cli.deviations import check, cross, listing, update
 
 
 @click.group(name="deviations")
@@ -16,11 +16,12 @@ def command() -> None:
     conformance deviations list torch-plus-inf   one entry in full
     conformance deviations check                 is the registry itself right?
     conformance deviations cross RUN             what every framework deviates in
+    conformance deviations update RUN            what a record says should change, as a diff
 
     An entry excuses the breaches that it names, up to its bound, on the versions that it names.
     docs/deviations.md says what the fields are and how a run holds entries to them.
     """
 
 
-for _module in (listing, check, cross):
+for _module in (listing, check, cross, update):
     command.add_command(_module.command)
