@@ -1,4 +1,4 @@
-"""The registry of deviations: what ships is sound, and what it does not say, it does not excuse.
+"""The registry of deviations: what it does not say, it does not excuse.
 
 No framework is needed here.
 """
@@ -6,9 +6,7 @@ No framework is needed here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from importlib.resources import files
 
 import pytest
 
@@ -16,11 +14,7 @@ from conformance import deviations
 from conformance.cells import Cell
 from conformance.deviations import Deviation, DeviationError, Registry, parse
 from conformance.judge import Breach
-from conformance.plan import Plan, make_plan
-from conformance.registry import FRAMEWORKS, Implementation, load_builtin
-from reference import arrangements, cases, situations
-
-ENTRIES = deviations.load().entries
+from conformance.registry import Implementation
 
 ENTRY = """
 [[deviation]]
@@ -53,85 +47,13 @@ def breach(kind: str = "nan@one_plus_inf", figure: float = 1.0) -> Breach:
     return Breach(kind, "softmax-float32-w.one_plus_inf-25fbff", "", figure)
 
 
-def by_id(case_id: str) -> cases.Case | situations.Situation | arrangements.Arrangement:
-    if arrangements.is_id(case_id):
-        return arrangements.by_id(case_id)
-    made = situations.by_id if situations.is_id(case_id) else cases.by_id
-    return made(case_id)
-
-
 def registry(*ids: str) -> Registry:
     return parse("".join(ENTRY.format(id=i) for i in ids or ("made-up",)))
 
 
-# ---------------------------------------------------------------- the registry that ships
-
-
-@pytest.fixture(scope="module")
-def full_plan() -> Plan:
-    return make_plan(load_builtin(), profile="exhaustive")
-
-
-@pytest.fixture(scope="module")
-def covered(full_plan: Plan) -> Mapping[str, list[Cell]]:
-    return {
-        d.id: [cell for cell in full_plan.cells if d.covers(cell, full_plan.entry(cell))]
-        for d in ENTRIES
-    }
-
-
-def test_there_are_entries_and_their_ids_are_unique() -> None:
-    ids = [d.id for d in ENTRIES]
-    assert len(set(ids)) == len(ids) >= 15
-
-
-def test_files_are_named_after_a_framework_and_hold_its_entries_only(full_plan: Plan) -> None:
-    for file in (p for p in files(deviations).iterdir() if p.name.endswith(".toml")):
-        framework = file.name.removesuffix(".toml").partition("_")[0]
-        assert framework in FRAMEWORKS
-        for entry in parse(file.read_text(encoding="utf-8")).entries:
-            named = entry.match.get("framework", ()) + tuple(
-                full_plan.registry[name].framework for name in entry.match.get("implementation", ())
-            )
-            assert set(named) == {framework}, entry.id
-
-
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda d: d.id)
-def test_an_entry_matches_a_cell_of_the_full_plan(
-    entry: Deviation, covered: Mapping[str, list[Cell]], full_plan: Plan
-) -> None:
-    cells = covered[entry.id]
-    assert cells
-    for part, accepted in entry.match.items():
-        values = {
-            value
-            for cell in cells
-            for value in (getattr(full_plan.entry(cell), part, None), getattr(cell, part, None))
-        }
-        assert set(accepted) <= values, f"{part}: a value of the match matches nothing"
-
-
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda d: d.id)
-def test_a_witness_exists_and_runs_in_a_cell_of_its_entry(
-    entry: Deviation, covered: Mapping[str, list[Cell]], full_plan: Plan
-) -> None:
-    assert len(set(entry.witnesses)) == len(entry.witnesses)
-    where = {(full_plan.entry(c).op, c.dtype, c.family) for c in covered[entry.id]}
-    for case_id in entry.witnesses:
-        case = by_id(case_id)
-        assert (case.op, case.format, case.family) in where, case_id
-
-
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda d: d.id)
-def test_an_entry_is_bounded_explained_and_will_be_looked_at_again(entry: Deviation) -> None:
-    for kind, figure in entry.allows.items():
-        assert figure > 0
-        assert math.isfinite(figure) or (
-            kind == "accuracy" and {"implementation", "derivative", "family"} <= entry.match.keys()
-        ), "only a narrow entry may be unbounded"
-    assert "<" in entry.versions, "a version that nobody has measured is not excused"
+@pytest.mark.parametrize("entry", deviations.load().entries, ids=lambda d: d.id)
+def test_an_entry_that_ships_explains_itself(entry: Deviation) -> None:
     assert len(entry.summary) > 60
-    assert entry.since < entry.review_by
 
 
 # ---------------------------------------------------------------- strictness

@@ -304,7 +304,7 @@ def test_a_passing_cell_of_a_documented_implementation_makes_nothing_stale(tmp_p
     made = bench.Bench(chosen)
     entry = chosen.entry(cell)
     assert made.registry.covering(cell, entry)
-    found = made._witnesses(cell, entry, "0.10.2", made.cases(cell))
+    found = made._witnesses(cell, entry, made.cases(cell))
     assert found
     assert not any(found.values())
     assert bench._evidence(found, judge.Judgement(grade="A")) == {}

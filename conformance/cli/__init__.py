@@ -24,6 +24,7 @@ _COMMANDS = {
     "exact": ("exact", "Ask the oracle: the exact answer to any number of digits."),
     "explain": ("explain", "Recreate a case: inputs, exact answer, every framework's answer."),
     "claims": ("claims", "Check the claims of the article that the suite grew out of."),
+    "deviations": ("deviations", "What is documented, whether it is right, what should change."),
     "doctor": ("doctor", "Show versions, CPU, threads, switches, caches and disk."),
 }
 
@@ -103,14 +104,15 @@ def _known(error: Exception) -> int | None:
     from conformance.claims.expected import ExpectationError
     from conformance.claims.measure import ChildFailed
     from conformance.claims.trajectory import Uncertified
-    from conformance.deviations import DeviationError
+    from conformance.deviations import DeviationError, FolderError
     from conformance.policy import PolicyError
     from conformance.record import RecordError
     from conformance.registry import RegistryError
     from reference.cases import CaseError
     from reference.oracle import FlushToZero, Undecided
 
-    if isinstance(error, (SelectionError, RecordError, RegistryError, CaseError, PolicyError)):
+    mistakes = (SelectionError, RecordError, RegistryError, CaseError, PolicyError, FolderError)
+    if isinstance(error, mistakes):
         return 2
     broken = (ChildFailed, DeviationError, ExpectationError, FlushToZero, Uncertified, Undecided)
     if isinstance(error, broken):

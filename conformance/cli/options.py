@@ -84,6 +84,17 @@ def limit_options(command: F) -> F:
     )(command)
 
 
+def folder_option(command: F) -> F:
+    """``--folder``: where the registry of deviations is."""
+    return click.option(
+        "--folder",
+        type=click.Path(path_type=Path),
+        default=None,
+        metavar="DIR",
+        help="A folder of TOML files with deviations.  [default: that of this version]",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """``--json``."""
     return click.option(

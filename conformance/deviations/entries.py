@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -117,6 +118,10 @@ class Deviation:
             )
         except InvalidVersion:
             return False
+
+    def overdue(self, today: datetime.date) -> bool:
+        """Should somebody have looked at it again by now?"""
+        return datetime.date.fromisoformat(self.review_by) < today
 
     def excuses(self, breach: Breach) -> bool:
         """Is this breach of a kind and size that is documented?"""

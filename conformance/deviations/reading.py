@@ -20,12 +20,13 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from conformance.deviations import facts
 from conformance.deviations.entries import MATCH, REASONS, Deviation, Registry
-from conformance.files import read_text
+from conformance.files import explained, read_text
 
 __all__ = [
     "DeviationError",
     "FolderError",
     "digest",
+    "entries_of",
     "entry_faults",
     "load",
     "packaged",
@@ -84,8 +85,10 @@ def read_folder(folder: Path) -> dict[str, str]:
     try:
         names = sorted(p.name for p in folder.iterdir() if p.name.endswith(".toml"))
         found = {name: read_text(folder / name, _LONGEST) for name in names}
-    except (OSError, ValueError) as problem:
-        raise FolderError(f"cannot read the deviations in {folder}: {problem}") from None
+    except OSError as problem:
+        raise FolderError(f"cannot read deviations in {folder}: {explained(problem)}") from None
+    except ValueError as problem:
+        raise FolderError(f"cannot read deviations in {folder}: {problem}") from None
     if not found:
         raise FolderError(f"{folder} holds no .toml file")
     return found
@@ -121,15 +124,21 @@ def parse(text: str) -> Registry:
     DeviationError
         Naming the entry and what is wrong with it.
     """
-    entries = []
-    for item in raw_entries(text):
-        if found := entry_faults(item):
-            raise DeviationError(f"deviation {named(item)}: {found[0]}")
-        entries.append(_entry(item))
-    ids = [e.id for e in entries]
+    return Registry(tuple(entry for _, entry in entries_of({"": text})))
+
+
+def entries_of(texts: Mapping[str, str]) -> list[tuple[str, Deviation]]:
+    """The entries of several files, each with the name of its file; raises as `parse`."""
+    found: list[tuple[str, Deviation]] = []
+    for file, text in texts.items():
+        for item in raw_entries(text):
+            if faults := entry_faults(item):
+                raise DeviationError(f"deviation {named(item)}: {faults[0]}")
+            found.append((file, parse_entry(item)))
+    ids = [entry.id for _, entry in found]
     for repeated in {i for i in ids if ids.count(i) > 1}:
         raise DeviationError(f"deviation {repeated}: the id is used twice")
-    return Registry(tuple(entries))
+    return found
 
 
 def named(item: Any) -> str:
@@ -204,7 +213,8 @@ def _date_faults(item: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _entry(item: Mapping[str, Any]) -> Deviation:
+def parse_entry(item: Mapping[str, Any]) -> Deviation:
+    """An entry of which `entry_faults` found nothing wrong."""
     match = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in item["match"].items()}
     return Deviation(
         id=item["id"],

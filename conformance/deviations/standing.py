@@ -12,6 +12,7 @@ unmatched      there is no cell that it could be about
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,10 +22,12 @@ from conformance.deviations import extent as extents
 from conformance.deviations.entries import Deviation, Named, Registry
 from conformance.judge import Breach
 from conformance.policy import Policy
+from conformance.record import Record
+from conformance.rejudge import rejudge
 from conformance.ruling import met
 from reference.formats import FORMATS
 
-__all__ = ["STANDINGS", "Seen", "seen", "standing", "standings"]
+__all__ = ["STANDINGS", "Seen", "of_record", "seen", "standings"]
 
 STANDINGS = ("shown", "worse", "stale", "not exercised", "unmatched")
 _ABSENT = ("not installed", "not run")
@@ -36,6 +39,8 @@ class Seen:
 
     Attributes
     ----------
+    extent : str
+        How much of what it is about was run to its end, one of `extent.EXTENTS`.
     cells : int
         That it covers and that have an implementation that is installed.
     missing : int
@@ -44,21 +49,20 @@ class Seen:
         Under versions and facts that it accepts.
     versions : set of str
         Of the framework, in cells that it covers.
-    excused, worse : list of str
-        Keys of cells with breaches that it allows, and with larger ones that nothing allows.
-    figures : dict of str to float
-        The worst that it allows of each kind, or would if another entry had not.
+    excused, exceeded : dict of str to float
+        By kind the largest figure that it allows (or would if another entry had not), and the
+        largest that is more than this and that nothing allows.
     witnesses : dict of str to dict of str to bool
         Of each that ran, by the key of the cell: whether it met the contract.
     """
 
+    extent: str = extents.PART
     cells: int = 0
     missing: int = 0
     applied: int = 0
     versions: set[str] = field(default_factory=set)
-    excused: list[str] = field(default_factory=list)
-    worse: list[str] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
+    excused: dict[str, float] = field(default_factory=dict)
+    exceeded: dict[str, float] = field(default_factory=dict)
     witnesses: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     @property
@@ -71,8 +75,29 @@ class Seen:
         """Witnesses ran, and every one met the contract."""
         return bool(self.witnesses) and len(self.dead) == len(self.witnesses)
 
+    @property
+    def whole(self) -> bool:
+        """All of what the entry is about was run."""
+        return self.extent == extents.WHOLE and not self.missing
 
-def seen(registry: Registry, rows: Iterable[Mapping[str, Any]], rules: Policy) -> dict[str, Seen]:
+    @property
+    def standing(self) -> str:
+        """One of `STANDINGS`."""
+        if self.extent == extents.UNMATCHED:
+            return "unmatched"
+        if self.exceeded:
+            return "worse"
+        if self.all_met and self.whole:
+            return "stale"
+        return "shown" if self.excused or len(self.dead) < len(self.witnesses) else "not exercised"
+
+
+def seen(
+    registry: Registry,
+    rows: Iterable[Mapping[str, Any]],
+    rules: Policy,
+    extent: Mapping[str, str],
+) -> dict[str, Seen]:
     """What rows show of each entry.
 
     Parameters
@@ -83,8 +108,10 @@ def seen(registry: Registry, rows: Iterable[Mapping[str, Any]], rules: Policy) -
         Measurements.
     rules : Policy
         Under which a witness met the contract or did not.
+    extent : mapping of str to str
+        How much of each entry was run to its end, by id; of others a part.
     """
-    found = {d.id: Seen() for d in registry.entries}
+    found = {d.id: Seen(extent.get(d.id, extents.PART)) for d in registry.entries}
     for row in rows:
         cell, entry = Cell.of_row(row), Named.of_row(row)
         covering = registry.covering(cell, entry)
@@ -118,17 +145,10 @@ def _take_breaches(
     for breach in map(Breach.of_row, row.get("breaches") or ()):
         about = [d for d in applying if breach.kind in d.allows]
         excusing = [d for d in about if d.excuses(breach)]
-        for d in excusing:
-            own = found[d.id]
-            own.figures[breach.kind] = max(own.figures.get(breach.kind, 0.0), breach.figure)
-            _once(own.excused, row["key"])
-        for d in about if not excusing else ():
-            _once(found[d.id].worse, row["key"])
-
-
-def _once(keys: list[str], key: str) -> None:
-    if not keys or keys[-1] != key:
-        keys.append(key)
+        for d in excusing or about:
+            own = found[d.id].excused if excusing else found[d.id].exceeded
+            figure = math.inf if math.isnan(breach.figure) else breach.figure
+            own[breach.kind] = max(own.get(breach.kind, 0.0), figure)
 
 
 def _take_witnesses(
@@ -148,24 +168,6 @@ def _take_witnesses(
                 found[d.id].witnesses.setdefault(case_id, {})[row["key"]] = good
 
 
-def standing(own: Seen, extent: str) -> str:
-    """The standing of an entry, one of `STANDINGS`.
-
-    Parameters
-    ----------
-    own : Seen
-    extent : str
-        How much of what it is about was run to its end, one of `extent.EXTENTS`.
-    """
-    if extent == extents.UNMATCHED:
-        return "unmatched"
-    if own.worse:
-        return "worse"
-    if own.all_met and extent == extents.WHOLE and not own.missing:
-        return "stale"
-    return "shown" if own.excused or len(own.dead) < len(own.witnesses) else "not exercised"
-
-
 def standings(
     registry: Registry,
     rows: Iterable[Mapping[str, Any]],
@@ -173,5 +175,14 @@ def standings(
     extent: Mapping[str, str],
 ) -> dict[str, str]:
     """The standing of every entry, by id; parameters as above."""
-    found = seen(registry, rows, rules)
-    return {id_: standing(own, extent.get(id_, extents.PART)) for id_, own in found.items()}
+    return {id_: own.standing for id_, own in seen(registry, rows, rules, extent).items()}
+
+
+def of_record(registry: Registry, record: Record, rules: Policy) -> dict[str, Seen]:
+    """What a record shows of each entry under these rules, by id."""
+    run = record.run
+    rows = rejudge(record, rules, registry).rows
+    planned = run.get("coverage", {}).get("planned", 0)
+    ended = not record.partial and len(rows) >= planned and run.get("shard") is None
+    extent = extents.recorded(run, registry) if ended else {}
+    return seen(registry.under(run.get("environment")), rows, rules, extent)
