@@ -203,6 +203,17 @@ def test_a_folder_that_cannot_be_read_is_a_mistake(
         assert re.match(f"error: .*{why}", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("group", [[], ["deviations"]], ids=["all", "deviations"])
+def test_a_group_without_a_command_shows_its_help(
+    group: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(group) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("Usage: conformance")
+    assert re.search("^Commands:$", told.err, re.MULTILINE)
+    assert told.out == ""
+
+
 def test_the_help_has_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["deviations", "check", "--help"]) == 0
     told = capsys.readouterr().out

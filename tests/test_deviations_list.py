@@ -66,6 +66,16 @@ def test_a_name_that_does_not_exist_is_a_mistake(
     assert hint in capsys.readouterr().err
 
 
+def test_a_file_that_is_wrong_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torch.toml").write_text('[[deviation]]\nid = "half"\n')
+    assert call(["deviations", "list", "--folder", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: deviation half: ")
+    assert "deviations check" in told
+
+
 def test_a_record_says_how_entries_stand(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from conformance import __version__
+from conformance.cli.options import helped
 
 _COMMANDS = {
     "run": ("run", "Measure implementations and write a record."),
@@ -58,9 +59,14 @@ class _Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="conformance")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> int:
     """Numerical conformance of logits operators, across frameworks.
 
     \b
@@ -68,6 +74,7 @@ def cli() -> None:
     conformance report RUN --out DIR     the comparison as one HTML page
     conformance exact softmax "[1, 2]"   the exact answer, from the oracle
     """
+    return helped(ctx)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -102,6 +102,14 @@ def json_option(command: F) -> F:
     )(command)
 
 
+def helped(ctx: click.Context) -> int:
+    """What a group does on its own: without a command it shows its help, and that is a mistake."""
+    if ctx.invoked_subcommand is not None:
+        return 0
+    click.echo(ctx.get_help(), err=True)
+    return 2
+
+
 def absolute_plugins(plugins: tuple[str, ...]) -> tuple[str, ...]:
     """Paths of plug-ins made absolute: the processes of a run may work elsewhere."""
     return tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in plugins)

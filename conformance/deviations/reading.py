@@ -26,6 +26,7 @@ __all__ = [
     "DeviationError",
     "FolderError",
     "digest",
+    "entries_in",
     "entries_of",
     "entry_faults",
     "load",
@@ -139,6 +140,22 @@ def entries_of(texts: Mapping[str, str]) -> list[tuple[str, Deviation]]:
     for repeated in {i for i in ids if ids.count(i) > 1}:
         raise DeviationError(f"deviation {repeated}: the id is used twice")
     return found
+
+
+def entries_in(folder: Path) -> list[tuple[str, Deviation]]:
+    """The entries of a folder's files, each with the name of its file.
+
+    Raises
+    ------
+    FolderError
+        If it cannot be read, or an entry is wrong.
+    """
+    texts = read_folder(folder)
+    try:
+        return entries_of(texts)
+    except DeviationError as problem:
+        told = f"{problem} (`conformance deviations check` names all that is wrong)"
+        raise FolderError(told) from None
 
 
 def named(item: Any) -> str:

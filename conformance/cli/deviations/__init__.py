@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from conformance.cli.deviations import check, cross, listing, update
+from conformance.cli.options import helped
 
 
-@click.group(name="deviations")
-def command() -> None:
+@click.group(name="deviations", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> int:
     """Known, documented deviations: what excuses a breach, and is it still true?
 
     \b
@@ -21,6 +23,7 @@ def command() -> None:
     An entry excuses the breaches that it names, up to its bound, on the versions that it names.
     docs/deviations.md says what the fields are and how a run holds entries to them.
     """
+    return helped(ctx)
 
 
 for _module in (listing, check, cross, update):

@@ -39,7 +39,7 @@ def command(
     (docs/deviations.md). The record is judged again by the present rules and these entries.
     """
     from conformance.deviations import REASONS
-    from conformance.deviations.reading import entries_of, packaged, read_folder
+    from conformance.deviations.reading import entries_in, packaged
     from conformance.registry import FRAMEWORKS, OPS, load_builtin
     from conformance.selection import unknown
 
@@ -49,7 +49,7 @@ def command(
         for name in given:
             if name not in known:
                 raise click.UsageError(unknown(option, name, known))
-    entries = entries_of(read_folder(folder or packaged()))
+    entries = entries_in(folder or packaged())
     _check_ids(ids, [d.id for _, d in entries])
     seen = _seen(run, [d for _, d in entries]) if run else {}
     implementations = load_builtin().values()

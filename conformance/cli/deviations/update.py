@@ -38,13 +38,13 @@ def command(run: Path, apply: bool, folder: Path | None, as_json: bool) -> int:
     from conformance import policy
     from conformance.deviations import Registry
     from conformance.deviations.edits import difference, edited
-    from conformance.deviations.reading import entries_of, packaged, read_folder
+    from conformance.deviations.reading import entries_in, packaged, read_folder
     from conformance.deviations.updating import propose
     from conformance.record import read_record
     from conformance.text import printable
 
     texts = read_folder(folder or packaged())
-    entries = entries_of(texts)
+    entries = entries_in(folder or packaged())
     found = propose(Registry(tuple(d for _, d in entries)), read_record(run), policy.load())
     new = {file: edited(text, found.proposals) for file, text in texts.items()}
     # The path in a checkout, so that the diff applies at its root.
