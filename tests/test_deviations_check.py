@@ -183,6 +183,8 @@ def test_the_command_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     line, end = capsys.readouterr().out.splitlines()
     assert line.startswith("error: numpy.toml: made-up: unbounded: versions >=2.13 has no end")
     assert end == "1 entries in 1 files: 1 errors, 0 warnings"
+    assert call(["deviations", "check", "--folder", where, "--exit-zero"]) == 0
+    assert capsys.readouterr().out.endswith("1 errors, 0 warnings\n")
     assert call(["deviations", "check", "--folder", where, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["schema"], told["errors"], told["exit_code"]) == (1, 1, 1)
